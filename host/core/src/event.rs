@@ -1,0 +1,346 @@
+//! Events: what happened, in the past tense, and their bytes.
+//!
+//! An event is either a *command* that the guest issued (a fact since it was recorded) or *inbound*:
+//! something that happened outside and was applied while the guest waited. The bytes are a version byte
+//! and postcard; the order of the variants and of their fields is the format, so both only ever grow at
+//! the end. The id is not in the bytes: it is the event's place in the store.
+
+use crate::failure::{Failure, Json};
+use crate::ids::{AttemptNumber, Digest, EventId};
+use crate::retry::ActivityOptions;
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The version of the event format that this build writes.
+pub const EVENT_FORMAT: u8 = 1;
+
+/// One event of a run's history.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Event {
+    /// Its place, gapless from 1.
+    pub id: EventId,
+    /// When it was recorded; never before the event in front of it.
+    pub time: Timestamp,
+    /// For a command: the last inbound event the guest had seen when it issued it. Zero for inbound ones.
+    pub cause: EventId,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What happened. `op` is the id of the event that began the operation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum EventBody {
+    /// Inbound, always the first: the run began.
+    InstanceStarted {
+        /// The instance's id.
+        instance: String,
+        /// The deployment's name.
+        workflow: String,
+        /// The deployment's version.
+        version: String,
+        /// The component that runs it.
+        digest: Digest,
+        /// The workflow's input.
+        input: Json,
+        /// The seed of all random numbers of the run.
+        seed: u64,
+    },
+    /// Command: an activity was scheduled; its first attempt may start.
+    ActivityScheduled {
+        /// The activity's name.
+        name: String,
+        /// Its input.
+        input: Json,
+        /// Its limits.
+        options: ActivityOptions,
+    },
+    /// Inbound: an attempt failed, another follows.
+    ActivityAttemptFailed {
+        /// The activity.
+        op: EventId,
+        /// The attempt that failed.
+        attempt: AttemptNumber,
+        /// When that attempt started.
+        started: Timestamp,
+        /// Why it failed.
+        failure: Failure,
+        /// When the next attempt may start.
+        next_attempt: Timestamp,
+    },
+    /// Inbound: an attempt succeeded, and the activity with it.
+    ActivityCompleted {
+        /// The activity.
+        op: EventId,
+        /// The attempt that succeeded.
+        attempt: AttemptNumber,
+        /// When that attempt started.
+        started: Timestamp,
+        /// What it gave.
+        output: Json,
+    },
+    /// Inbound: the activity failed for good.
+    ActivityFailed {
+        /// The activity.
+        op: EventId,
+        /// The last attempt.
+        attempt: AttemptNumber,
+        /// When that attempt started; none if it never did.
+        started: Option<Timestamp>,
+        /// Why.
+        failure: Failure,
+    },
+    /// Command: a timer was started.
+    TimerStarted {
+        /// It fires not before this.
+        deadline: Timestamp,
+    },
+    /// Inbound: a timer fired.
+    TimerFired {
+        /// The timer.
+        op: EventId,
+    },
+    /// Command: a callback was created.
+    CallbackCreated {
+        /// Its name, for people.
+        name: String,
+        /// When it expires.
+        expires: Option<Timestamp>,
+        /// The public base URL at that time: part of its URL for ever.
+        base_url: String,
+        /// Which key signed its token.
+        key_id: u32,
+    },
+    /// Inbound: a callback was completed or rejected from outside.
+    CallbackSettled {
+        /// The callback.
+        op: EventId,
+        /// With what.
+        outcome: Result<Json, Failure>,
+        /// The digest of what was posted, to tell a repetition from a contradiction.
+        digest: Digest,
+    },
+    /// Inbound: nobody called back in time.
+    CallbackExpired {
+        /// The callback.
+        op: EventId,
+    },
+    /// Command: the guest asked for the next signal of a name.
+    SignalAwaited {
+        /// The signal's name.
+        name: String,
+    },
+    /// Inbound: a signal arrived.
+    SignalReceived {
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Json,
+        /// The sender's idempotency key.
+        message_id: Option<String>,
+    },
+    /// Command: the guest cancelled an operation.
+    OperationCancelled {
+        /// Which.
+        op: EventId,
+    },
+    /// Command: the guest set the custom status.
+    StatusSet {
+        /// The status.
+        status: Json,
+    },
+    /// Command: the run first reached a place under code that has this change.
+    ChangePatched {
+        /// The change's id.
+        change: String,
+    },
+    /// Inbound: the instance was asked to cancel.
+    CancelRequested {
+        /// Why.
+        reason: String,
+    },
+    /// Command, the last: the workflow returned.
+    InstanceCompleted {
+        /// What it returned.
+        output: Json,
+    },
+    /// Command, the last: the workflow returned a failure.
+    InstanceFailed {
+        /// The failure.
+        failure: Failure,
+    },
+    /// Command, the last: the workflow returned a failure of kind `cancelled` after it was asked to cancel.
+    InstanceCancelled {
+        /// The failure.
+        failure: Failure,
+    },
+    /// Inbound, the last: the instance was terminated.
+    InstanceTerminated {
+        /// Why.
+        reason: String,
+    },
+    /// Inbound, the last: the host stopped the instance, which had reached a limit or trapped.
+    InstanceStopped {
+        /// Which limit, or which trap.
+        failure: Failure,
+    },
+}
+
+impl EventBody {
+    /// Whether the guest issued it (as opposed to: it came from outside).
+    pub fn is_command(&self) -> bool {
+        matches!(
+            self,
+            EventBody::ActivityScheduled { .. }
+                | EventBody::TimerStarted { .. }
+                | EventBody::CallbackCreated { .. }
+                | EventBody::SignalAwaited { .. }
+                | EventBody::OperationCancelled { .. }
+                | EventBody::StatusSet { .. }
+                | EventBody::ChangePatched { .. }
+                | EventBody::InstanceCompleted { .. }
+                | EventBody::InstanceFailed { .. }
+                | EventBody::InstanceCancelled { .. }
+        )
+    }
+
+    /// Whether nothing can follow it.
+    pub fn is_terminal(&self) -> bool {
+        matches!(
+            self,
+            EventBody::InstanceCompleted { .. }
+                | EventBody::InstanceFailed { .. }
+                | EventBody::InstanceCancelled { .. }
+                | EventBody::InstanceTerminated { .. }
+                | EventBody::InstanceStopped { .. }
+        )
+    }
+
+    /// The variant's name, as in the HTTP API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventBody::InstanceStarted { .. } => "InstanceStarted",
+            EventBody::ActivityScheduled { .. } => "ActivityScheduled",
+            EventBody::ActivityAttemptFailed { .. } => "ActivityAttemptFailed",
+            EventBody::ActivityCompleted { .. } => "ActivityCompleted",
+            EventBody::ActivityFailed { .. } => "ActivityFailed",
+            EventBody::TimerStarted { .. } => "TimerStarted",
+            EventBody::TimerFired { .. } => "TimerFired",
+            EventBody::CallbackCreated { .. } => "CallbackCreated",
+            EventBody::CallbackSettled { .. } => "CallbackSettled",
+            EventBody::CallbackExpired { .. } => "CallbackExpired",
+            EventBody::SignalAwaited { .. } => "SignalAwaited",
+            EventBody::SignalReceived { .. } => "SignalReceived",
+            EventBody::OperationCancelled { .. } => "OperationCancelled",
+            EventBody::StatusSet { .. } => "StatusSet",
+            EventBody::ChangePatched { .. } => "ChangePatched",
+            EventBody::CancelRequested { .. } => "CancelRequested",
+            EventBody::InstanceCompleted { .. } => "InstanceCompleted",
+            EventBody::InstanceFailed { .. } => "InstanceFailed",
+            EventBody::InstanceCancelled { .. } => "InstanceCancelled",
+            EventBody::InstanceTerminated { .. } => "InstanceTerminated",
+            EventBody::InstanceStopped { .. } => "InstanceStopped",
+        }
+    }
+
+    /// One line that tells it from others, for the diff of a divergence.
+    pub fn describe(&self) -> String {
+        let name = self.name();
+        match self {
+            EventBody::ActivityScheduled { name: activity, input, options } => {
+                format!("{name} `{activity}` with input {} and {options}", shortened(input))
+            }
+            EventBody::TimerStarted { deadline } => format!("{name} with deadline {} ns", deadline.0),
+            EventBody::CallbackCreated { name: callback, expires: Some(at), .. } => {
+                format!("{name} `{callback}` expiring at {} ns", at.0)
+            }
+            EventBody::CallbackCreated { name: callback, .. } => format!("{name} `{callback}` that never expires"),
+            EventBody::SignalAwaited { name: signal } => format!("{name} `{signal}`"),
+            EventBody::OperationCancelled { op } => format!("{name} of event {op}"),
+            EventBody::StatusSet { status } => format!("{name} to {}", shortened(status)),
+            EventBody::ChangePatched { change } => format!("{name} `{change}`"),
+            EventBody::InstanceCompleted { output } => format!("{name} with output {}", shortened(output)),
+            EventBody::InstanceFailed { failure } | EventBody::InstanceCancelled { failure } => {
+                format!("{name}: {failure}")
+            }
+            _ => name.to_owned(),
+        }
+    }
+
+    /// Roughly the bytes of its payloads: what the limits count.
+    pub fn len_bytes(&self) -> usize {
+        const OVERHEAD: usize = 16;
+        let payload = match self {
+            EventBody::ActivityScheduled { name, input, options } => name.len() + input.len() + options.len_bytes(),
+            EventBody::CallbackCreated { name, base_url, .. } => name.len() + base_url.len(),
+            EventBody::SignalAwaited { name } => name.len(),
+            EventBody::ChangePatched { change } => change.len(),
+            EventBody::SignalReceived { name, payload, .. } => name.len() + payload.len(),
+            EventBody::StatusSet { status } => status.len(),
+            EventBody::InstanceCompleted { output } => output.len(),
+            EventBody::InstanceFailed { failure } | EventBody::InstanceCancelled { failure } => failure.len_bytes(),
+            _ => 0,
+        };
+        OVERHEAD + payload
+    }
+}
+
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 120;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// Why bytes are not an event.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Written by a newer build.
+    #[error(
+        "event {id} has format {found}, this build reads up to {EVENT_FORMAT}; start the newer build that wrote it"
+    )]
+    NewerFormat {
+        /// Which event.
+        id: EventId,
+        /// Its version byte.
+        found: u8,
+    },
+    /// Not the bytes of an event.
+    #[error("event {id} can't be read: {reason}; the store is damaged, restore it from a backup")]
+    Damaged {
+        /// Which event.
+        id: EventId,
+        /// What the decoder said.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// The event's bytes, without its id.
+    pub fn encode(&self) -> Vec<u8> {
+        let start = vec![EVENT_FORMAT];
+        postcard::to_extend(&(self.time, self.cause, &self.body), start)
+            .expect("an event holds nothing that postcard can't write, and a Vec grows")
+    }
+
+    /// The event with that id from its bytes.
+    pub fn decode(id: EventId, bytes: &[u8]) -> Result<Event, DecodeError> {
+        let damaged = |reason: &str| DecodeError::Damaged { id, reason: reason.to_owned() };
+        let (format, rest) = bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
+        match *format {
+            EVENT_FORMAT => {}
+            newer if newer > EVENT_FORMAT => return Err(DecodeError::NewerFormat { id, found: newer }),
+            _ => return Err(damaged("no build has written its format")),
+        }
+        let ((time, cause, body), left) = postcard::take_from_bytes(rest).map_err(|e| damaged(&e.to_string()))?;
+        if !left.is_empty() {
+            return Err(damaged("bytes are left over"));
+        }
+        Ok(Event { id, time, cause, body })
+    }
+}
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

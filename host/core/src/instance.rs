@@ -1,0 +1,493 @@
+//! An instance as all its recorded events make it, and what an input leads to.
+//!
+//! | lifecycle | event | next |
+//! |---|---|---|
+//! | – | `InstanceStarted` | running |
+//! | running | `InstanceCompleted` / `InstanceFailed` / `InstanceCancelled` | completed / failed / cancelled |
+//! | running | `InstanceTerminated` / `InstanceStopped` | terminated / failed |
+//! | any end | any input but a repeated callback | the same, answer `Gone` |
+//!
+//! Deciding and applying are apart: [`InstanceState::decide`] reads, [`InstanceState::apply`] changes, and
+//! only events change anything. So a state folded from a stored history is the state that wrote it.
+
+use crate::activity::{ActivityEnd, ActivityState, AttemptReport, EndedAttempt};
+use crate::callback::{CallbackState, ClosedCallback};
+use crate::event::{Event, EventBody};
+use crate::failure::{Failure, Json, Outcome};
+use crate::ids::{AttemptNumber, Digest, EventId};
+use crate::limits::{LimitExceeded, Limits, check};
+use crate::signal::SignalQueues;
+use crate::time::Timestamp;
+use crate::timer::TimerState;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Something from outside that the instance must take a position on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// A worker reports an attempt.
+    AttemptEnded(AttemptReport),
+    /// A timer row is due.
+    TimerDue {
+        /// Whose.
+        op: EventId,
+        /// What for.
+        purpose: TimerPurpose,
+    },
+    /// Somebody posted to a callback's URL.
+    CallbackPosted {
+        /// The callback.
+        op: EventId,
+        /// What was posted.
+        outcome: Outcome,
+        /// The digest of what was posted.
+        digest: Digest,
+    },
+    /// A signal.
+    Signal {
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Json,
+        /// The sender's idempotency key.
+        message_id: Option<String>,
+    },
+    /// A request to cancel.
+    Cancel {
+        /// Why.
+        reason: String,
+    },
+    /// An order to end at once.
+    Terminate {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a timer row is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TimerPurpose {
+    /// A durable timer of the guest.
+    Timer,
+    /// The next attempt of an activity.
+    Retry,
+    /// The limit of an activity over all attempts.
+    ScheduleToClose,
+    /// The expiry of a callback.
+    CallbackExpiry,
+}
+
+/// Something to do. Rows are written in the same batch as the events; a dispatch is released only after
+/// that batch is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Keep a timer row.
+    PutTimer {
+        /// When it is due.
+        due: Timestamp,
+        /// Whose.
+        op: EventId,
+        /// What for.
+        purpose: TimerPurpose,
+    },
+    /// Drop a timer row.
+    DropTimer {
+        /// When it is due.
+        due: Timestamp,
+        /// Whose.
+        op: EventId,
+        /// What for.
+        purpose: TimerPurpose,
+    },
+    /// Keep a task row and, once durable, hand the attempt to a worker.
+    Dispatch {
+        /// The activity.
+        op: EventId,
+        /// The attempt.
+        attempt: AttemptNumber,
+    },
+    /// Drop the task row and interrupt the attempt if it runs.
+    DropTask {
+        /// The activity.
+        op: EventId,
+    },
+}
+
+/// What the sender of an input is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Taken.
+    Accepted,
+    /// The same was taken before.
+    Duplicate,
+    /// Something else was taken before.
+    Conflict,
+    /// Too late.
+    Gone,
+    /// There is no such operation.
+    NotFound,
+    /// Nothing to do: early, or about something given up on.
+    Ignored,
+}
+
+/// What an input leads to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// Events to append, in order.
+    pub events: Vec<EventBody>,
+    /// Effects that follow from no event.
+    pub effects: Vec<Effect>,
+    /// What the sender is told, once the events are durable.
+    pub answer: Answer,
+}
+
+impl Decision {
+    /// One event, accepted.
+    pub fn event(body: EventBody) -> Decision {
+        Decision { events: vec![body], effects: Vec::new(), answer: Answer::Accepted }
+    }
+
+    /// No event, ignored.
+    pub fn nothing() -> Decision {
+        Decision { events: Vec::new(), effects: Vec::new(), answer: Answer::Ignored }
+    }
+
+    fn answer(answer: Answer) -> Decision {
+        Decision { answer, ..Decision::nothing() }
+    }
+}
+
+/// Where the instance stands in its life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lifecycle {
+    /// It has not ended.
+    Running,
+    /// The workflow returned an output.
+    Completed(Json),
+    /// The workflow returned a failure, or the host stopped it.
+    Failed(Failure),
+    /// The workflow ended because it was asked to.
+    Cancelled(Failure),
+    /// It was ended from outside, for this reason.
+    Terminated(String),
+}
+
+/// An operation that is under way.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// An activity.
+    Activity(ActivityState),
+    /// A durable timer.
+    Timer(TimerState),
+    /// A callback.
+    Callback(CallbackState),
+    /// Waiting for a signal of that name since then.
+    Signal {
+        /// The signal's name.
+        name: String,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// The fold of one run's history.
+#[derive(Clone, Debug)]
+pub struct InstanceState {
+    /// The last event folded in.
+    pub last: EventId,
+    /// Its time.
+    pub last_time: Timestamp,
+    /// Where it stands.
+    pub lifecycle: Lifecycle,
+    /// The custom status.
+    pub custom_status: Option<Json>,
+    /// The reason of a request to cancel, and its event.
+    pub cancel_requested: Option<(EventId, String)>,
+    /// Operations under way, oldest first.
+    pub open: BTreeMap<EventId, Operation>,
+    /// The latest activities that ended, oldest first, as many as were asked for.
+    pub ended_activities: VecDeque<(EventId, ActivityState)>,
+    ended_activities_kept: usize,
+    callbacks: BTreeMap<EventId, ClosedCallback>,
+    signals: SignalQueues<()>,
+    signal_waits: BTreeMap<EventId, (String, Timestamp)>,
+    message_ids: BTreeSet<String>,
+    seed: u64,
+}
+
+impl InstanceState {
+    /// Before the first event. Keeps that many ended activities for the status.
+    pub fn new(ended_activities_kept: usize) -> InstanceState {
+        InstanceState {
+            last: EventId::NONE,
+            last_time: Timestamp::default(),
+            lifecycle: Lifecycle::Running,
+            custom_status: None,
+            cancel_requested: None,
+            open: BTreeMap::new(),
+            ended_activities: VecDeque::new(),
+            ended_activities_kept,
+            callbacks: BTreeMap::new(),
+            signals: SignalQueues::default(),
+            signal_waits: BTreeMap::new(),
+            message_ids: BTreeSet::new(),
+            seed: 0,
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn is_closed(&self) -> bool {
+        self.lifecycle != Lifecycle::Running
+    }
+
+    /// Signals that arrived and were not taken yet.
+    pub fn buffered_signals(&self) -> usize {
+        self.signals.buffered()
+    }
+
+    /// The event with that body that would come next. Its time never goes back.
+    pub fn next_event(&self, body: EventBody, now: Timestamp) -> Event {
+        Event { id: self.last.next(), time: now.max(self.last_time), cause: EventId::NONE, body }
+    }
+
+    /// What an input leads to at this point.
+    pub fn decide(&self, input: Input, now: Timestamp, limits: &Limits) -> Result<Decision, LimitExceeded> {
+        let decision = match input {
+            Input::CallbackPosted { op, outcome, digest } => self.decide_posted(op, outcome, digest, now),
+            _ if self.is_closed() => Decision::answer(Answer::Gone),
+            Input::AttemptEnded(report) => match self.open.get(&report.op) {
+                Some(Operation::Activity(activity)) => activity.decide_report(report, now, self.seed),
+                _ => Decision::nothing(),
+            },
+            Input::TimerDue { op, purpose } => self.decide_due(op, purpose, now),
+            Input::Signal { name, payload, message_id } => self.decide_signal(name, payload, message_id, limits)?,
+            Input::Cancel { .. } if self.cancel_requested.is_some() => Decision::answer(Answer::Duplicate),
+            Input::Cancel { reason } => {
+                limits.check_payload("the reason to cancel", reason.len())?;
+                Decision::event(EventBody::CancelRequested { reason })
+            }
+            Input::Terminate { reason } => {
+                limits.check_payload("the reason to terminate", reason.len())?;
+                Decision::event(EventBody::InstanceTerminated { reason })
+            }
+        };
+        Ok(decision)
+    }
+
+    fn decide_posted(&self, op: EventId, outcome: Outcome, digest: Digest, now: Timestamp) -> Decision {
+        match (self.open.get(&op), self.callbacks.get(&op)) {
+            (Some(Operation::Callback(callback)), _) => callback.decide_posted(op, outcome, digest, now),
+            (_, Some(closed)) => Decision::answer(closed.answer(digest)),
+            _ => Decision::answer(Answer::NotFound),
+        }
+    }
+
+    fn decide_due(&self, op: EventId, purpose: TimerPurpose, now: Timestamp) -> Decision {
+        let event = match (self.open.get(&op), purpose) {
+            (Some(Operation::Timer(timer)), TimerPurpose::Timer) => timer.decide_due(op, now),
+            (Some(Operation::Callback(callback)), TimerPurpose::CallbackExpiry) => callback.decide_due(op, now),
+            (Some(Operation::Activity(activity)), _) => return activity.decide_due(op, purpose, now),
+            _ => None,
+        };
+        event.map_or_else(Decision::nothing, Decision::event)
+    }
+
+    fn decide_signal(
+        &self,
+        name: String,
+        payload: Json,
+        message_id: Option<String>,
+        limits: &Limits,
+    ) -> Result<Decision, LimitExceeded> {
+        if message_id.as_ref().is_some_and(|id| self.message_ids.contains(id)) {
+            return Ok(Decision::answer(Answer::Duplicate));
+        }
+        limits.check_name("the signal's name", name.len())?;
+        limits.check_payload("the signal's payload", payload.len())?;
+        if let Some(id) = &message_id {
+            limits.check_name("the signal's message id", id.len())?;
+        }
+        if !self.signals.is_awaited(&name) {
+            let buffered = self.signals.buffered() + 1;
+            check("buffered-signals", "too many signals wait to be taken", buffered, limits.buffered_signals)?;
+        }
+        Ok(Decision::event(EventBody::SignalReceived { name, payload, message_id }))
+    }
+
+    /// Folds one event in, which must be the next one, and says what follows from it.
+    pub fn apply(&mut self, event: &Event, effects: &mut Vec<Effect>) {
+        debug_assert_eq!(event.id, self.last.next(), "events are folded in order, none left out");
+        self.last = event.id;
+        self.last_time = self.last_time.max(event.time);
+        match &event.body {
+            EventBody::InstanceStarted { seed, .. } => self.seed = *seed,
+            EventBody::StatusSet { status } => self.custom_status = Some(status.clone()),
+            EventBody::ChangePatched { .. } => {}
+            EventBody::CancelRequested { reason } => {
+                self.cancel_requested = Some((event.id, reason.clone()));
+                self.close_all(effects);
+            }
+            body if body.is_terminal() => self.apply_terminal(body, effects),
+            EventBody::OperationCancelled { op } => self.apply_cancelled(*op, effects),
+            EventBody::ActivityScheduled { .. }
+            | EventBody::TimerStarted { .. }
+            | EventBody::CallbackCreated { .. }
+            | EventBody::SignalAwaited { .. } => self.apply_begun(event, effects),
+            _ => self.apply_settled(event, effects),
+        }
+    }
+
+    /// An operation began. The guest may have issued it before it saw a request to cancel that is already
+    /// recorded (it was paused meanwhile): then the request covers it, and it never starts.
+    fn apply_begun(&mut self, event: &Event, effects: &mut Vec<Effect>) {
+        let operation = match &event.body {
+            EventBody::ActivityScheduled { name, options, .. } => {
+                Operation::Activity(ActivityState::scheduled(name, options, event.time))
+            }
+            EventBody::TimerStarted { deadline } => {
+                Operation::Timer(TimerState { started: event.time, deadline: *deadline })
+            }
+            EventBody::CallbackCreated { name, expires, .. } => {
+                Operation::Callback(CallbackState { name: name.clone(), created: event.time, expires: *expires })
+            }
+            EventBody::SignalAwaited { name } => return self.apply_signal_awaited(event, name),
+            _ => return,
+        };
+        if self.cancel_not_seen(event).is_some() {
+            if let Operation::Callback(_) = operation {
+                self.callbacks.insert(event.id, ClosedCallback::Gone);
+            }
+            return;
+        }
+        match &operation {
+            Operation::Activity(activity) => activity.open(event.id, effects),
+            Operation::Timer(timer) => timer.open(event.id, effects),
+            Operation::Callback(callback) => callback.open(event.id, effects),
+            Operation::Signal { .. } => {}
+        }
+        self.open.insert(event.id, operation);
+    }
+
+    /// Like every operation, a wait for a signal is covered by a request to cancel that the guest had not
+    /// seen; but a signal that was recorded before the request reaches it first.
+    fn apply_signal_awaited(&mut self, event: &Event, name: &str) {
+        if let Some(cancel) = self.cancel_not_seen(event)
+            && self.signals.oldest(name).is_none_or(|signal| signal > cancel)
+        {
+            return;
+        }
+        self.signal_waits.insert(event.id, (name.to_owned(), event.time));
+        self.open.insert(event.id, Operation::Signal { name: name.to_owned(), since: event.time });
+        if let Some(handed) = self.signals.await_next(name, event.id) {
+            self.open.remove(&handed.waiter);
+        }
+    }
+
+    /// The request to cancel, if it was recorded before this command but the guest had not seen it.
+    fn cancel_not_seen(&self, command: &Event) -> Option<EventId> {
+        self.cancel_requested.as_ref().map(|(cancel, _)| *cancel).filter(|cancel| command.cause < *cancel)
+    }
+
+    fn apply_settled(&mut self, event: &Event, effects: &mut Vec<Effect>) {
+        let ended = |attempt: &AttemptNumber, started: Option<Timestamp>, failure: Option<&Failure>| EndedAttempt {
+            attempt: *attempt,
+            started,
+            ended: event.time,
+            failure: failure.cloned(),
+        };
+        match &event.body {
+            EventBody::ActivityAttemptFailed { op, attempt, started, failure, next_attempt } => {
+                if let Some(Operation::Activity(activity)) = self.open.get_mut(op) {
+                    let ended = ended(attempt, Some(*started), Some(failure));
+                    activity.apply_attempt_failed(*op, ended, *next_attempt, effects);
+                }
+            }
+            EventBody::ActivityCompleted { op, attempt, started, .. } => {
+                self.end_activity(*op, ActivityEnd::Completed, Some(ended(attempt, Some(*started), None)), effects);
+            }
+            EventBody::ActivityFailed { op, attempt, started, failure } => {
+                self.end_activity(*op, ActivityEnd::Failed, Some(ended(attempt, *started, Some(failure))), effects);
+            }
+            EventBody::TimerFired { op } => self.close(*op, effects),
+            EventBody::CallbackSettled { op, digest, .. } => {
+                self.close(*op, effects);
+                self.callbacks.insert(*op, ClosedCallback::Settled(*digest));
+            }
+            EventBody::CallbackExpired { op } => self.close(*op, effects),
+            EventBody::SignalReceived { name, message_id, .. } => {
+                self.message_ids.extend(message_id.clone());
+                if let Some(handed) = self.signals.receive(name, event.id, ()) {
+                    self.open.remove(&handed.waiter);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Closes an operation without a result of its own; a callback answers "gone" from then on.
+    fn close(&mut self, op: EventId, effects: &mut Vec<Effect>) {
+        match self.open.remove(&op) {
+            Some(Operation::Timer(timer)) => timer.close(op, effects),
+            Some(Operation::Callback(callback)) => {
+                callback.close(op, effects);
+                self.callbacks.insert(op, ClosedCallback::Gone);
+            }
+            Some(Operation::Activity(activity)) => {
+                self.open.insert(op, Operation::Activity(activity));
+                self.end_activity(op, ActivityEnd::Cancelled, None, effects);
+            }
+            Some(Operation::Signal { name, .. }) => {
+                self.signals.forget_waiter(&name, op);
+                self.signal_waits.remove(&op);
+            }
+            None => {}
+        }
+    }
+
+    fn end_activity(&mut self, op: EventId, end: ActivityEnd, last: Option<EndedAttempt>, effects: &mut Vec<Effect>) {
+        let Some(Operation::Activity(mut activity)) = self.open.remove(&op) else { return };
+        activity.close(op, effects);
+        activity.apply_end(end, last);
+        if self.ended_activities_kept == 0 {
+            return;
+        }
+        if self.ended_activities.len() == self.ended_activities_kept {
+            self.ended_activities.pop_front();
+        }
+        self.ended_activities.push_back((op, activity));
+    }
+
+    fn apply_cancelled(&mut self, op: EventId, effects: &mut Vec<Effect>) {
+        if self.open.contains_key(&op) {
+            return self.close(op, effects);
+        }
+        // A wait that had been handed a signal and never read it: the signal goes to the next waiter.
+        if self.signal_waits.remove(&op).is_some()
+            && let Some(handed) = self.signals.give_back(op, ())
+        {
+            self.open.remove(&handed.waiter);
+        }
+    }
+
+    fn close_all(&mut self, effects: &mut Vec<Effect>) {
+        let open: Vec<EventId> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|op| self.close(op, effects));
+    }
+
+    fn apply_terminal(&mut self, body: &EventBody, effects: &mut Vec<Effect>) {
+        self.lifecycle = match body {
+            EventBody::InstanceCompleted { output } => Lifecycle::Completed(output.clone()),
+            EventBody::InstanceFailed { failure } | EventBody::InstanceStopped { failure } => {
+                Lifecycle::Failed(failure.clone())
+            }
+            EventBody::InstanceCancelled { failure } => Lifecycle::Cancelled(failure.clone()),
+            EventBody::InstanceTerminated { reason } => Lifecycle::Terminated(reason.clone()),
+            _ => return,
+        };
+        self.close_all(effects);
+    }
+}
+
+#[cfg(test)]
+#[path = "instance_tests.rs"]
+mod tests;

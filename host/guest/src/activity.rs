@@ -1,0 +1,340 @@
+//! Running one attempt of a Wasm activity: the real clock, real random numbers, outgoing HTTP.
+
+use crate::bindings::activity as bindings;
+use crate::bindings::workflow::rehydrate::workflow::types;
+use crate::component::ActivityComponent;
+use crate::convert;
+use crate::limiter::Limiter;
+use crate::log::{Level, LogBuffer, LogLine, Stream};
+use crate::trap;
+use crate::workflow::Stopped;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use rehydrate_core::{Failure, FailureKind, Limits, Outcome, Stop};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+/// Any error of the network.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body of a request or a response.
+pub type HttpBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A future of the network.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the guest asked for; none: the host's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpTimeouts {
+    /// Until the connection stands.
+    pub connect: Option<Duration>,
+    /// Until the first byte of the answer.
+    pub first_byte: Option<Duration>,
+}
+
+/// The way to the network: whoever implements it decides what is reached.
+pub trait OutboundHttp: Send + Sync + 'static {
+    /// Sends a request.
+    fn send(
+        &self,
+        request: http::Request<HttpBody>,
+        timeouts: HttpTimeouts,
+    ) -> BoxFuture<Result<http::Response<HttpBody>, BoxError>>;
+}
+
+/// What all activities share.
+#[derive(Clone)]
+pub struct ActivityHost {
+    /// The network.
+    pub outbound: Arc<dyn OutboundHttp>,
+    /// Limits of one guest.
+    pub limits: Limits,
+}
+
+/// One attempt to run.
+pub struct ActivityRequest {
+    /// The activity's name.
+    pub name: String,
+    /// Its input, JSON text.
+    pub input: String,
+    /// The instance that scheduled it.
+    pub instance_id: String,
+    /// The run.
+    pub run: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// The attempt's idempotency key.
+    pub idempotency_key: String,
+    /// Called at every heartbeat.
+    pub heartbeat: Box<dyn Fn() + Send + Sync>,
+    /// Set when the attempt should end.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// The store's data of an activity.
+pub struct ActivityState {
+    request: Option<ActivityRequest>,
+    limits: Limits,
+    log: Arc<Mutex<LogBuffer>>,
+    table: ResourceTable,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    limiter: Limiter,
+}
+
+struct Hooks {
+    outbound: Arc<dyn OutboundHttp>,
+}
+
+impl WasiView for ActivityState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for ActivityState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
+    }
+}
+
+type Sent = Result<(http::Response<WasiBody>, Box<dyn Future<Output = Result<(), HttpError>> + Send>), HttpError>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _done: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let options = options.unwrap_or_default();
+        let timeouts = HttpTimeouts { connect: options.connect_timeout, first_byte: options.first_byte_timeout };
+        let request = request.map(|body| body.map_err(|error| BoxError::from(error.to_string())).boxed_unsync());
+        let sent = self.outbound.send(request, timeouts);
+        Box::new(async move {
+            let internal = |error: BoxError| HttpError::InternalError(Some(error.to_string()));
+            let response = sent.await.map_err(internal)?;
+            let response = response.map(|body| body.map_err(internal).boxed_unsync());
+            let done: Box<dyn Future<Output = Result<(), HttpError>> + Send> = Box::new(async { Ok(()) });
+            Ok((response, done))
+        })
+    }
+}
+
+fn lock(log: &Mutex<LogBuffer>) -> MutexGuard<'_, LogBuffer> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl bindings::rehydrate::workflow::activity_context::Host for ActivityState {
+    fn get_attempt(&mut self) -> wasmtime::Result<bindings::rehydrate::workflow::activity_context::AttemptInfo> {
+        let none = || Stop::Misuse("there is no attempt while the component is asked for its names".to_owned());
+        let request = self.request.as_ref().ok_or_else(none)?;
+        Ok(bindings::rehydrate::workflow::activity_context::AttemptInfo {
+            instance_id: request.instance_id.clone(),
+            run: request.run,
+            attempt: request.attempt,
+            idempotency_key: request.idempotency_key.clone(),
+        })
+    }
+
+    fn heartbeat(&mut self, _details: Option<String>) -> wasmtime::Result<bool> {
+        let Some(request) = &self.request else { return Ok(true) };
+        (request.heartbeat)();
+        Ok(!request.cancelled.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn log(&mut self, level: types::LogLevel, message: String) -> wasmtime::Result<()> {
+        let limit = self.limits.log_bytes_per_turn;
+        lock(&self.log).line(convert::level(level), message, false, limit).map_err(Stop::Limit)?;
+        Ok(())
+    }
+}
+
+/// The linker of activities: WASI 0.2 without sockets, outgoing HTTP, the attempt's context.
+pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<ActivityState>> {
+    use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+    use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
+    use wasmtime_wasi::random::WasiRandom;
+    let mut linker = Linker::new(engine);
+    let l = &mut linker;
+    wasmtime_wasi_http::p2::add_to_linker_async(l)?;
+    random::insecure::add_to_linker::<_, WasiRandom>(l, |state: &mut ActivityState| state.wasi.random())?;
+    random::insecure_seed::add_to_linker::<_, WasiRandom>(l, |state: &mut ActivityState| state.wasi.random())?;
+    cli::environment::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::exit::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, ActivityState::cli)?;
+    filesystem::types::add_to_linker::<_, WasiFilesystem>(l, ActivityState::filesystem)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, ActivityState::filesystem)?;
+    type Context = HasSelf<ActivityState>;
+    bindings::rehydrate::workflow::activity_context::add_to_linker::<_, Context>(l, |state| state)?;
+    Ok(linker)
+}
+
+fn store(
+    component: &ActivityComponent,
+    host: &ActivityHost,
+    request: Option<ActivityRequest>,
+    log: &Arc<Mutex<LogBuffer>>,
+) -> Store<ActivityState> {
+    let limits = host.limits.clone();
+    let stream = |stream| LogStream { log: log.clone(), stream, limit: limits.log_bytes_per_turn };
+    let wasi = WasiCtx::builder()
+        .stdout(stream(Stream::Out))
+        .stderr(stream(Stream::Err))
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .build();
+    let state = ActivityState {
+        request,
+        log: log.clone(),
+        table: ResourceTable::new(),
+        wasi,
+        http: WasiHttpCtx::new(),
+        hooks: Hooks { outbound: host.outbound.clone() },
+        limiter: Limiter::new(limits.memory_bytes, limits.table_elements, Arc::new(AtomicUsize::new(0))),
+        limits,
+    };
+    let mut store = Store::new(component.engine(), state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(host.limits.turn_bytes.saturating_mul(2));
+    store.set_epoch_deadline(1);
+    // An attempt that computes gives others their turn at every tick; dropping its future ends it there.
+    store.epoch_deadline_callback(|_| {
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store
+}
+
+/// The names of the activities a component offers.
+pub async fn names(component: &ActivityComponent, host: &ActivityHost) -> Result<Vec<String>, String> {
+    const TIME_MAX: Duration = Duration::from_secs(10);
+    let log = Arc::new(Mutex::new(LogBuffer::default()));
+    let mut store = store(component, host, None, &log);
+    let ask = async {
+        let bindings = component.instantiate(&mut store).await?;
+        bindings.call_names(&mut store).await
+    };
+    match tokio::time::timeout(TIME_MAX, ask).await {
+        Err(_) => Err(format!("`names` did not return within {TIME_MAX:?}")),
+        Ok(Err(error)) => Err(format!("{error:#}")),
+        Ok(Ok(names)) => Ok(names),
+    }
+}
+
+impl ActivityHost {
+    /// Runs one attempt. The future may be dropped at any point, which interrupts the guest. `log` gets
+    /// what it says, also when it is interrupted.
+    pub async fn run(
+        &self,
+        component: &ActivityComponent,
+        request: ActivityRequest,
+        log: &ActivityLog,
+    ) -> Outcome {
+        let (name, input) = (request.name.clone(), request.input.clone());
+        let mut store = store(component, self, Some(request), &log.0);
+        let result = async {
+            let bindings = component.instantiate(&mut store).await?;
+            bindings.call_run(&mut store, &name, &input).await
+        }
+        .await;
+        match result {
+            Ok(outcome) => self.checked(&name, outcome.map_err(convert::failure_from_guest)),
+            Err(error) => Err(failed(trap::classify(&error, lock(&log.0).last_panic()))),
+        }
+    }
+
+    fn checked(&self, name: &str, outcome: Outcome) -> Outcome {
+        let (what, bytes) = match &outcome {
+            Ok(output) => (format!("the output of activity `{name}`"), output.len()),
+            Err(failure) => (format!("the failure of activity `{name}`"), failure.len_bytes()),
+        };
+        if let Err(limit) = self.limits.check_payload(&what, bytes) {
+            return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
+        }
+        if let Ok(output) = &outcome {
+            convert::check_json(&what, output)
+                .map_err(|text| Failure::new(FailureKind::Rejected, "activity.invalid-json", text))?;
+        }
+        outcome
+    }
+}
+
+fn failed(stopped: Stopped) -> Failure {
+    match stopped {
+        Stopped::Failed(failure) if failure.kind == FailureKind::Application => failure.retryable(),
+        Stopped::Failed(failure) => failure,
+        Stopped::Diverged(divergence) => Failure::new(FailureKind::Rejected, "activity.failed", divergence.to_string()),
+        Stopped::HostFault(text) => Failure::new(FailureKind::Rejected, "activity.host-fault", text).retryable(),
+    }
+}
+
+/// What an attempt says, readable while it runs.
+#[derive(Clone, Default)]
+pub struct ActivityLog(Arc<Mutex<LogBuffer>>);
+
+impl ActivityLog {
+    /// Takes the lines said since the last call.
+    pub fn take(&self) -> Vec<LogLine> {
+        lock(&self.0).take()
+    }
+
+    /// Adds a line of the host's own.
+    pub fn note(&self, level: Level, text: String) {
+        // The host's own notes are short and few: the limit is the guest's.
+        drop(lock(&self.0).line(level, text, false, usize::MAX));
+    }
+}
+
+#[derive(Clone)]
+struct LogStream {
+    log: Arc<Mutex<LogBuffer>>,
+    stream: Stream,
+    limit: usize,
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl AsyncWrite for LogStream {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = lock(&self.log).stream(self.stream, bytes, false, self.limit);
+        Poll::Ready(written.map(|()| bytes.len()).map_err(std::io::Error::other))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

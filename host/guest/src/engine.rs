@@ -1,0 +1,276 @@
+//! The engine: one configuration for all guests, compiling, and the cache of compiled code.
+
+use crate::activity::{self, ActivityHost};
+use crate::bindings;
+use crate::component::{ActivityComponent, Component, Shape, WorkflowComponent, shape};
+use crate::contract::WorkflowHost;
+use crate::wasi;
+use rehydrate_core::{Digest, Limits};
+use sha2::{Digest as _, Sha256};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+/// One tick of the epoch: the slice of time a guest runs before others get a turn.
+pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+
+/// The stack of a guest, in bytes; the host's own frames get as much again.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Memory maps a pooled guest takes, measured; the kernel's limit on them is a hard wall.
+const MAPS_PER_GUEST: u32 = 6;
+
+/// What the engine is built for.
+#[derive(Clone, Debug)]
+pub struct GuestSettings {
+    /// Guests alive at once, workflows and activities together.
+    pub guests_max: u32,
+    /// Limits of one guest.
+    pub limits: Limits,
+    /// Where compiled code is kept.
+    pub cache_dir: PathBuf,
+}
+
+/// Why the engine can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// wasmtime refused its configuration.
+    #[error("the wasm engine can't be set up: {0:#}; lower `resident-instances` or `limits.memory-bytes`")]
+    Engine(wasmtime::Error),
+    /// The cache directory can't be made.
+    #[error("the directory {path} for compiled components can't be made: {error}; check its parent's rights")]
+    Cache {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The kernel allows too few memory maps.
+    #[error("{guests} guests need {need} memory maps but vm.max_map_count is {found}; lower `resident-instances` or raise it with `sysctl vm.max_map_count={need}`")]
+    Maps {
+        /// Guests asked for.
+        guests: u32,
+        /// Maps they need.
+        need: u32,
+        /// Maps there may be.
+        found: u32,
+    },
+}
+
+/// Why a component can't be deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Not a component.
+    #[error("{0}")]
+    NotAComponent(String),
+    /// It imports what can't be had.
+    #[error("the component imports {}, which a {kind} can't have here; {next}", .imports.join(", "))]
+    Imports {
+        /// `workflow` or `activity component`.
+        kind: &'static str,
+        /// The imports, by name.
+        imports: Vec<String>,
+        /// What to do instead.
+        next: &'static str,
+    },
+    /// It exports neither world.
+    #[error("the component is no workflow and offers no activities: {0}; build it for world `workflow` or `activity` of rehydrate:workflow@0.1.0")]
+    World(String),
+    /// It could not be run to ask for its names.
+    #[error("the component could not be asked which activities it offers: {0}")]
+    Names(String),
+    /// A fault of the host.
+    #[error("the compiled component can't be kept: {0}; check the data directory's rights and free space")]
+    Cache(#[from] std::io::Error),
+}
+
+/// Compiles and links components.
+pub struct GuestEngine {
+    engine: Engine,
+    workflows: Linker<WorkflowHost>,
+    activities: Linker<activity::ActivityState>,
+    cache_dir: PathBuf,
+}
+
+fn config(settings: &GuestSettings) -> Config {
+    let guests = settings.guests_max;
+    let mut pool = PoolingAllocationConfig::new();
+    // A wasip2 guest has one memory and a handful of core instances and tables (shims and the adapter).
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(6))
+        .total_memories(guests.saturating_mul(2))
+        .total_tables(guests.saturating_mul(6))
+        .total_stacks(guests)
+        .max_core_instances_per_component(64)
+        .max_memories_per_component(64)
+        .max_tables_per_component(64)
+        .max_memory_size(settings.limits.memory_bytes)
+        .table_elements(settings.limits.table_elements)
+        .max_unused_warm_slots(16);
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        // Determinism: NaNs have one form, relaxed SIMD one result, and there is one thread.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(STACK_BYTES * 2)
+        .memory_reservation(u64::try_from(settings.limits.memory_bytes).unwrap_or(u64::MAX).max(1 << 32))
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+impl GuestEngine {
+    /// Sets the engine up. A thread of its own counts the epoch for as long as the engine lives.
+    pub fn new(settings: &GuestSettings) -> Result<GuestEngine, SetupError> {
+        check_maps(settings.guests_max)?;
+        let path = settings.cache_dir.clone();
+        std::fs::create_dir_all(&path).map_err(|error| SetupError::Cache { path, error })?;
+        let engine = Engine::new(&config(settings)).map_err(SetupError::Engine)?;
+        let workflows = workflow_linker(&engine).map_err(SetupError::Engine)?;
+        let activities = activity::linker(&engine).map_err(SetupError::Engine)?;
+        let weak = engine.weak();
+        std::thread::Builder::new()
+            .name("epoch".to_owned())
+            .spawn(move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(EPOCH_TICK);
+                }
+            })
+            .map_err(|error| SetupError::Engine(error.into()))?;
+        Ok(GuestEngine { engine, workflows, activities, cache_dir: settings.cache_dir.clone() })
+    }
+
+    /// The SHA-256 of a component's bytes.
+    pub fn digest(bytes: &[u8]) -> Digest {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    /// Compiles a component, or takes it from the cache, checks and links it. Slow: seconds for a large
+    /// component that is not cached; call it off the async threads.
+    pub fn load(&self, bytes: &[u8]) -> Result<(Component, Shape), DeployError> {
+        let digest = GuestEngine::digest(bytes);
+        let compiled = match self.cached(digest) {
+            Some(compiled) => compiled,
+            None => self.compile(bytes, digest)?,
+        };
+        let shape = shape(&compiled);
+        check_shape(&shape)?;
+        let wrong_world = |error: wasmtime::Error| DeployError::World(format!("{error:#}"));
+        let component = if shape.exports_names {
+            let pre = self.activities.instantiate_pre(&compiled).map_err(wrong_world)?;
+            let pre = bindings::activity::ActivityPre::new(pre).map_err(wrong_world)?;
+            Component::Activity(ActivityComponent::new(digest, pre))
+        } else {
+            let pre = self.workflows.instantiate_pre(&compiled).map_err(wrong_world)?;
+            let pre = bindings::workflow::WorkflowPre::new(pre).map_err(wrong_world)?;
+            Component::Workflow(WorkflowComponent::new(digest, pre))
+        };
+        Ok((component, shape))
+    }
+
+    /// Asks a component which activities it offers.
+    pub async fn activity_names(
+        &self,
+        component: &ActivityComponent,
+        host: &ActivityHost,
+    ) -> Result<Vec<String>, DeployError> {
+        activity::names(component, host).await.map_err(DeployError::Names)
+    }
+
+    fn compile(&self, bytes: &[u8], digest: Digest) -> Result<wasmtime::component::Component, DeployError> {
+        if Engine::detect_precompiled(bytes).is_some() {
+            let text = "the upload is precompiled code, which is never run; upload the .wasm component";
+            return Err(DeployError::NotAComponent(text.to_owned()));
+        }
+        let compiled = wasmtime::component::Component::new(&self.engine, bytes).map_err(|error| {
+            DeployError::NotAComponent(format!(
+                "the upload is not a WebAssembly component: {error:#}; build with `--target wasm32-wasip2`, or make a \
+                 component of the module with `wasm-tools component new`"
+            ))
+        })?;
+        let code = compiled.serialize().map_err(|error| DeployError::NotAComponent(format!("{error:#}")))?;
+        self.write_cache(digest, &code)?;
+        Ok(compiled)
+    }
+
+    /// The file of a component's compiled code: its digest and what the code depends on.
+    fn cache_file(&self, digest: Digest) -> PathBuf {
+        let mut hasher = DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.cache_dir.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
+    }
+
+    /// Compiled code from the cache, if it is whole: a file starts with the SHA-256 of the rest.
+    #[expect(unsafe_code, reason = "compiled code is trusted only if this host wrote it and it is unchanged")]
+    fn cached(&self, digest: Digest) -> Option<wasmtime::component::Component> {
+        let file = std::fs::read(self.cache_file(digest)).ok()?;
+        let (sum, code) = file.split_at_checked(32)?;
+        if Sha256::digest(code).as_slice() != sum {
+            return None;
+        }
+        // SAFETY: the file lies in the host's own directory, was written by `write_cache` of a compatible
+        // engine (its name says so) and its sum is right; uploads never get here.
+        unsafe { wasmtime::component::Component::deserialize(&self.engine, code) }.ok()
+    }
+
+    fn write_cache(&self, digest: Digest, code: &[u8]) -> Result<(), DeployError> {
+        let path = self.cache_file(digest);
+        let draft = draft_path(&path);
+        let mut file = std::fs::File::create(&draft)?;
+        file.write_all(&Sha256::digest(code))?;
+        file.write_all(code)?;
+        file.sync_all()?;
+        Ok(std::fs::rename(&draft, &path)?)
+    }
+}
+
+fn draft_path(path: &Path) -> PathBuf {
+    path.with_extension(format!("draft-{}", std::process::id()))
+}
+
+fn workflow_linker(engine: &Engine) -> wasmtime::Result<Linker<WorkflowHost>> {
+    use bindings::workflow::rehydrate::workflow as contract;
+    use wasmtime::component::HasSelf;
+    type Host = HasSelf<WorkflowHost>;
+    let mut linker = Linker::new(engine);
+    wasi::add_to_linker(&mut linker)?;
+    contract::types::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::operations::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::activities::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::timers::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::callbacks::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::signals::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::control::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    Ok(linker)
+}
+
+fn check_shape(shape: &Shape) -> Result<(), DeployError> {
+    if !shape.exports_run {
+        return Err(DeployError::World("it does not export `run`".to_owned()));
+    }
+    let imports = shape.refused();
+    if imports.is_empty() {
+        return Ok(());
+    }
+    let (kind, next) = if shape.exports_names {
+        ("activity component", "use wasi:http/outgoing-handler for the network")
+    } else {
+        ("workflow", "do it in an activity, such as the built-in `http`")
+    };
+    Err(DeployError::Imports { kind, imports, next })
+}
+
+fn check_maps(guests: u32) -> Result<(), SetupError> {
+    let Ok(text) = std::fs::read_to_string("/proc/sys/vm/max_map_count") else { return Ok(()) };
+    let found: u32 = text.trim().parse().unwrap_or(u32::MAX);
+    let need = guests.saturating_mul(MAPS_PER_GUEST);
+    if need <= found { Ok(()) } else { Err(SetupError::Maps { guests, need, found }) }
+}

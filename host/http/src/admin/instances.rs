@@ -1,0 +1,147 @@
+//! Starting, listing and looking at instances, and getting paused ones going again.
+
+use super::Admin;
+use crate::body;
+use crate::cursor;
+use crate::dto::{
+    InstanceList, InstanceStarted, InstanceStatus, InstanceSummary, Migrate, Replay, ReplayReport, StartInstance,
+};
+use crate::problem::Problem;
+use crate::request::{InPath, InQuery, ListParams, idempotency_key};
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use rehydrate_runtime::core::RunNumber;
+use serde::de::DeserializeOwned;
+
+/// Starts an instance. With an own id or an `Idempotency-Key` it is safe to repeat.
+#[utoipa::path(
+    post, path = "/v1/instances", operation_id = "start_instance", tag = "instances",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat.")),
+    request_body = StartInstance,
+    responses(
+        (status = 202, description = "It is recorded and will run.", body = InstanceStarted,
+            headers(("Location" = String, description = "The path of its status."))),
+        (status = 404, description = "There is no such workflow or version.", body = Problem),
+        (status = 409, description = "The id or the key is in use.", body = Problem),
+        (status = 413, description = "The input is too large.", body = Problem),
+        (status = 503, description = "The host takes no new work now.", body = Problem),
+    ),
+)]
+pub async fn start(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
+    let key = idempotency_key(request.headers())?;
+    let bytes = admin.body(request.into_body()).await?;
+    let start: StartInstance = body::parse(&bytes)?;
+    let reply = admin.runtime.start(start.into_request(key)).await?;
+    let started = InstanceStarted::from(reply);
+    let location = [(header::LOCATION, started.status_url.clone())];
+    Ok((StatusCode::ACCEPTED, location, Json(started)).into_response())
+}
+
+/// Lists instances, newest first. Go on with `next_cursor` until there is none.
+#[utoipa::path(
+    get, path = "/v1/instances", operation_id = "list_instances", tag = "instances",
+    params(ListParams),
+    responses((status = 200, body = InstanceList), (status = 400, body = Problem)),
+)]
+pub async fn list(
+    State(admin): State<Admin>,
+    InQuery(params): InQuery<ListParams>,
+) -> Result<Json<InstanceList>, Problem> {
+    let page = admin.runtime.list(params.into_query()?).await?;
+    Ok(Json(InstanceList {
+        instances: page.rows.iter().map(InstanceSummary::from).collect(),
+        next_cursor: page.next.as_ref().map(cursor::encode),
+    }))
+}
+
+/// Everything about an instance: its state, what it waits for, every attempt of its activities.
+#[utoipa::path(
+    get, path = "/v1/instances/{id}", operation_id = "describe_instance", tag = "instances",
+    params(("id" = String, Path)),
+    responses((status = 200, body = InstanceStatus), (status = 404, body = Problem)),
+)]
+pub async fn describe(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+) -> Result<Json<InstanceStatus>, Problem> {
+    let detail = admin.runtime.describe(&id).await?;
+    Ok(Json(InstanceStatus::from(&detail)))
+}
+
+/// Lets a paused instance try again.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/resume", operation_id = "resume_instance", tag = "instances",
+    params(("id" = String, Path)),
+    responses(
+        (status = 202, description = "It tries again."),
+        (status = 404, body = Problem),
+        (status = 409, description = "It is not paused.", body = Problem),
+    ),
+)]
+pub async fn resume(State(admin): State<Admin>, InPath(id): InPath<String>) -> Result<StatusCode, Problem> {
+    admin.runtime.resume(&id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Pins an open instance to another version of its workflow. It is replayed with it, and pauses where it
+/// does not match its history.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/migrate", operation_id = "migrate_instance", tag = "instances",
+    params(("id" = String, Path)),
+    request_body = Migrate,
+    responses(
+        (status = 202, description = "It goes on with that version."),
+        (status = 404, description = "There is no such instance or version.", body = Problem),
+        (status = 410, description = "It has ended.", body = Problem),
+    ),
+)]
+pub async fn migrate(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let bytes = admin.body(request.into_body()).await?;
+    let Migrate { version } = body::parse(&bytes)?;
+    admin.runtime.migrate(&id, &version).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Runs the workflow again against its history, writing nothing, and says whether it did the same.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/replay", operation_id = "replay_instance", tag = "instances",
+    params(("id" = String, Path)),
+    request_body = Option<Replay>,
+    responses((status = 200, body = ReplayReport), (status = 404, body = Problem)),
+)]
+pub async fn replay(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+    request: Request,
+) -> Result<Json<ReplayReport>, Problem> {
+    let bytes = admin.body(request.into_body()).await?;
+    let Replay { version, run } = parse_or_default(&bytes)?;
+    let report = admin.runtime.replay(&id, run.map(RunNumber), version.as_deref()).await?;
+    Ok(Json(ReplayReport::from(&report)))
+}
+
+/// A body that may be left out.
+pub(super) fn parse_or_default<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { body::parse(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dto::Reason;
+
+    #[test]
+    fn a_body_that_may_be_left_out_is_still_checked() {
+        assert_eq!(parse_or_default::<Reason>(b" ").expect("none"), Reason::default());
+        assert_eq!(parse_or_default::<Reason>(br#"{"reason":"r"}"#).expect("one").reason.as_deref(), Some("r"));
+        for wrong in [&br#"{"raison":"r"}"#[..], b"{", b"[]x"] {
+            assert_eq!(parse_or_default::<Reason>(wrong).expect_err("wrong").status, 400);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The admin listener: everything about components and instances, for those who run the host.
+//!
+//! Every request passes the [`Guard`] first. Only the two probes are served without a token.
+
+pub mod components;
+pub mod history;
+pub mod host;
+pub mod instances;
+pub mod messages;
+
+use crate::auth::{Guard, TOKEN_CHARS_MIN};
+use crate::body::{self, BodyTime};
+use crate::problem::Problem;
+use crate::server::{Bound, Draining, HttpError, HttpLimits, Server};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use bytes::Bytes;
+use http::StatusCode;
+use rehydrate_runtime::Runtime;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Paths that need no token.
+const PROBES: [&str; 2] = ["/v1/health", "/v1/ready"];
+
+/// Room for what stands around a payload in a request.
+const FORM_BYTES: usize = 64 << 10;
+
+/// Uploads read and compiled at once: each may need hundreds of megabytes.
+const UPLOADS_MAX: usize = 2;
+
+/// What the admin listener can be told.
+#[derive(Clone, Debug, Default)]
+pub struct AdminOptions {
+    /// The bearer token; required unless the address is a loopback one.
+    pub token: Option<String>,
+    /// Names, without port, under which the listener is reached, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// The largest component, in bytes.
+    pub component_bytes: usize,
+}
+
+impl AdminOptions {
+    /// Whether a listener at that address may be served so.
+    pub fn check(&self, address: SocketAddr) -> Result<(), HttpError> {
+        match &self.token {
+            None if address.ip().is_loopback() => Ok(()),
+            None => Err(HttpError::TokenRequired { address }),
+            Some(token) => {
+                let chars = token.chars().count();
+                let min = TOKEN_CHARS_MIN;
+                if chars < min { Err(HttpError::TokenTooShort { chars, min }) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// The running admin server.
+#[derive(Debug)]
+pub struct AdminServer(Server);
+
+impl AdminServer {
+    /// Serves the API of that runtime; refused without a token on an address that others can reach.
+    pub fn start(
+        bound: Bound,
+        runtime: Runtime,
+        options: AdminOptions,
+        limits: HttpLimits,
+    ) -> Result<AdminServer, HttpError> {
+        let local = bound.local_addr();
+        options.check(local)?;
+        let guard = Arc::new(Guard::new(local, options.token.as_deref(), &options.hosts));
+        let time = BodyTime::of(&limits);
+        let server = Server::start(bound, limits, |draining| {
+            let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
+            let admin = Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining };
+            router(admin, guard)
+        });
+        Ok(AdminServer(server))
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+
+    /// Stops accepting, ends followed histories and waits for open requests, at most for `grace`; whether
+    /// all ended.
+    pub async fn drain(self, grace: Duration) -> bool {
+        self.0.drain(grace).await
+    }
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Admin {
+    runtime: Runtime,
+    time: BodyTime,
+    component_bytes: usize,
+    uploads: Arc<Semaphore>,
+    draining: Draining,
+}
+
+impl Admin {
+    /// A body that holds at most a payload and a little around it.
+    async fn body(&self, body: Body) -> Result<Bytes, Problem> {
+        let limit = self.runtime.limits().payload_bytes.saturating_add(FORM_BYTES);
+        body::read(body, limit, self.time).await
+    }
+}
+
+fn router(admin: Admin, guard: Arc<Guard>) -> Router {
+    Router::new()
+        .route("/v1/components", get(components::list))
+        .route("/v1/components/{name}/{version}", put(components::deploy))
+        .route("/v1/instances", get(instances::list).post(instances::start))
+        .route("/v1/instances/{id}", get(instances::describe))
+        .route("/v1/instances/{id}/resume", post(instances::resume))
+        .route("/v1/instances/{id}/migrate", post(instances::migrate))
+        .route("/v1/instances/{id}/replay", post(instances::replay))
+        .route("/v1/instances/{id}/history", get(history::history))
+        .route("/v1/instances/{id}/events", get(history::follow))
+        .route("/v1/instances/{id}/log", get(history::log))
+        .route("/v1/instances/{id}/signals/{name}", post(messages::signal))
+        .route("/v1/instances/{id}/cancel", post(messages::cancel))
+        .route("/v1/instances/{id}/terminate", post(messages::terminate))
+        .route("/v1/health", get(host::health))
+        .route("/v1/ready", get(host::ready))
+        .route("/v1/stats", get(host::stats))
+        .route("/openapi.json", get(host::openapi))
+        .method_not_allowed_fallback(async || {
+            let detail = "this path does not take that method; see /openapi.json";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method.not-allowed", detail)
+        })
+        .fallback(async || {
+            Problem::new(StatusCode::NOT_FOUND, "path.not-found", "there is no such path; see /openapi.json")
+        })
+        .layer(middleware::from_fn_with_state(guard, guarded))
+        .with_state(admin)
+}
+
+async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
+    let open = PROBES.contains(&request.uri().path());
+    guard.check(request.uri(), request.headers(), open)?;
+    Ok(next.run(request).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(address: &str, token: Option<&str>) -> Result<(), String> {
+        let options = AdminOptions { token: token.map(str::to_owned), ..AdminOptions::default() };
+        options.check(address.parse().expect("an address")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn beyond_loopback_a_token_is_required() {
+        assert_eq!(check("127.0.0.1:7070", None), Ok(()));
+        assert_eq!(check("[::1]:7070", None), Ok(()));
+        for address in ["0.0.0.0:7070", "10.0.0.1:7070", "[::]:7070"] {
+            assert!(check(address, None).expect_err(address).contains("--admin-token-file"));
+            assert_eq!(check(address, Some("0123456789abcdef")), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_short_token_is_refused_even_on_loopback() {
+        assert!(check("127.0.0.1:7070", Some("short")).expect_err("refused").contains("at least 16"));
+    }
+}

@@ -1,0 +1,280 @@
+//! Instances as actors: a mailbox each, one task at a time, turns committed one after the other.
+//!
+//! An instance that has nothing to do has no task; if its guest is not resident it has nothing in memory
+//! at all. Whoever posts to it wakes it: the task loads what is missing, takes what is in the mailbox,
+//! commits, answers, and ends when the mailbox is empty.
+
+mod process;
+mod start;
+
+use crate::admission::Admission;
+use crate::api::{RuntimeConfig, StartReply};
+use crate::catalog::{Catalog, internal};
+use crate::commit::Commits;
+use crate::error::RuntimeError;
+use crate::follow::Watchers;
+use crate::residents::Residents;
+use crate::timers::TimerSignals;
+use crate::tokens::TokenKeys;
+use crate::workers::Workers;
+use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState, RunNumber};
+use rehydrate_guest::{LogLine, WorkflowGuest};
+use rehydrate_store::{InstanceRow, Store, TimerRow};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+pub use process::HOST_FAULT;
+pub use start::{START_SCOPE, StartPlan, repeated};
+
+/// Guests that run or commit at once, besides those that wait in memory.
+pub const ACTIVE_GUESTS_MAX: usize = 512;
+
+/// Inputs that may wait in one mailbox.
+const MAILBOX_MAX: usize = 10_000;
+
+/// Inputs taken into one turn.
+const INPUTS_PER_TURN_MAX: usize = 256;
+
+/// The answer to a post.
+pub type Reply<T> = oneshot::Sender<Result<T, RuntimeError>>;
+
+/// What is posted to an instance.
+pub enum Post {
+    /// An input of a run, and whom to tell.
+    Input {
+        /// Which run it is for; none: the current one.
+        run: Option<RunNumber>,
+        /// The input.
+        input: Input,
+        /// Lines for the instance's log.
+        log: Vec<LogLine>,
+        /// Whom to tell.
+        reply: Option<Reply<Answer>>,
+    },
+    /// A timer row that is due.
+    Timer(TimerRow),
+    /// A new run.
+    Start(Box<StartPlan>, Reply<StartReply>),
+    /// A paused instance is to try again.
+    Resume(Reply<()>),
+    /// The instance is to go on with another component.
+    Migrate {
+        /// The version.
+        version: String,
+        /// Its component.
+        digest: Digest,
+        /// Whom to tell.
+        reply: Reply<()>,
+    },
+}
+
+/// A guest in memory, with the room it takes.
+pub struct LiveGuest {
+    guest: WorkflowGuest,
+    _room: OwnedSemaphorePermit,
+}
+
+/// An instance in memory.
+pub struct Resident {
+    row: InstanceRow,
+    state: InstanceState,
+    guest: Option<LiveGuest>,
+    /// The index of the row as it is stored.
+    stored: Option<rehydrate_store::RowIndexKeys>,
+    /// The last event as it is stored.
+    stored_last: EventId,
+}
+
+#[derive(Default)]
+struct Slot {
+    mailbox: VecDeque<Post>,
+    running: bool,
+    resident: Option<Box<Resident>>,
+}
+
+/// All instances of the host.
+pub struct Instances {
+    pub store: Arc<dyn Store>,
+    pub commits: Commits,
+    pub catalog: Catalog,
+    pub keys: Arc<TokenKeys>,
+    pub residents: Residents,
+    pub watchers: Watchers,
+    pub timers: Arc<TimerSignals>,
+    pub workers: Workers,
+    pub admission: Admission,
+    pub config: RuntimeConfig,
+    pub counters: Counters,
+    room: Arc<Semaphore>,
+    slots: Mutex<HashMap<InstanceKey, Slot>>,
+    tasks: AtomicUsize,
+    idle: tokio::sync::Notify,
+}
+
+/// What the host has done since it started.
+#[derive(Default)]
+pub struct Counters {
+    /// Turns committed.
+    pub turns: std::sync::atomic::AtomicU64,
+    /// Guests brought back by replay.
+    pub rehydrated: std::sync::atomic::AtomicU64,
+    /// Guests dropped to make room.
+    pub evicted: std::sync::atomic::AtomicU64,
+}
+
+/// The parts that all instances share.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub commits: Commits,
+    pub catalog: Catalog,
+    pub keys: Arc<TokenKeys>,
+    pub workers: Workers,
+    pub config: RuntimeConfig,
+}
+
+impl Instances {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Instances {
+        let Parts { store, commits, catalog, keys, workers, config } = parts;
+        Instances {
+            residents: Residents::new(config.resident_instances, config.resident_bytes),
+            watchers: Watchers::default(),
+            timers: Arc::default(),
+            admission: Admission::new(store.clone(), config.free_bytes_min),
+            room: Arc::new(Semaphore::new(config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX))),
+            slots: Mutex::default(),
+            tasks: AtomicUsize::new(0),
+            idle: tokio::sync::Notify::new(),
+            counters: Counters::default(),
+            store,
+            commits,
+            catalog,
+            keys,
+            workers,
+            config,
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<InstanceKey, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts to an instance and wakes it. A full mailbox refuses what somebody waits for, and takes what
+    /// the host itself has to say.
+    pub fn post(self: &Arc<Self>, key: InstanceKey, post: Post) {
+        let mut slots = self.slots();
+        let slot = slots.entry(key).or_default();
+        if slot.mailbox.len() >= MAILBOX_MAX {
+            if let Post::Input { reply: Some(reply), .. } = post {
+                drop(slots);
+                drop(reply.send(Err(mailbox_full())));
+                return;
+            }
+        }
+        slot.mailbox.push_back(post);
+        if !slot.running {
+            slot.running = true;
+            self.tasks.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(self.clone().run(key));
+        }
+    }
+
+    /// Posts an input and waits until what it led to is durable.
+    pub async fn ask(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        run: Option<RunNumber>,
+        input: Input,
+    ) -> Result<Answer, RuntimeError> {
+        let (reply, answer) = oneshot::channel();
+        self.post(key, Post::Input { run, input, log: Vec::new(), reply: Some(reply) });
+        answered(answer).await
+    }
+
+    /// A timer row is due.
+    pub fn timer_due(self: &Arc<Self>, row: TimerRow) {
+        self.post(row.key, Post::Timer(row));
+    }
+
+    /// The task of an instance: takes turns until its mailbox is empty.
+    async fn run(self: Arc<Self>, key: InstanceKey) {
+        loop {
+            let (posts, resident) = {
+                let mut slots = self.slots();
+                let Some(slot) = slots.get_mut(&key) else { break };
+                let count = slot.mailbox.len().min(INPUTS_PER_TURN_MAX);
+                let posts: Vec<Post> = slot.mailbox.drain(..count).collect();
+                (posts, slot.resident.take())
+            };
+            self.residents.remove(key);
+            let resident = self.take_turns(key, resident, posts).await;
+            if self.put_back(key, resident) {
+                break;
+            }
+        }
+        if self.tasks.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Puts the instance back; true if its task has nothing more to do.
+    fn put_back(self: &Arc<Self>, key: InstanceKey, resident: Option<Box<Resident>>) -> bool {
+        let waits = resident.as_ref().and_then(|resident| resident.guest.as_ref());
+        let memory = waits.map(|live| live.guest.memory_bytes());
+        let idle = {
+            let mut slots = self.slots();
+            let Some(slot) = slots.get_mut(&key) else { return true };
+            let idle = slot.mailbox.is_empty();
+            slot.running = !idle;
+            if memory.is_some() {
+                slot.resident = resident;
+            } else if idle {
+                slots.remove(&key);
+            }
+            idle
+        };
+        if let Some(memory) = memory.filter(|_| idle) {
+            for evicted in self.residents.insert(key, memory) {
+                self.evict(evicted);
+            }
+        }
+        idle
+    }
+
+    /// Drops a waiting guest. One that has begun to run again stays: it takes its place anew afterwards.
+    fn evict(&self, key: InstanceKey) {
+        let dropped = {
+            let mut slots = self.slots();
+            match slots.get(&key) {
+                Some(slot) if !slot.running && slot.mailbox.is_empty() => slots.remove(&key),
+                _ => None,
+            }
+        };
+        if dropped.is_some() {
+            self.counters.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until no instance has a task.
+    pub async fn settled(&self) {
+        loop {
+            let notified = self.idle.notified();
+            if self.tasks.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+/// Waits for the answer to a post.
+pub async fn answered<T>(answer: oneshot::Receiver<Result<T, RuntimeError>>) -> Result<T, RuntimeError> {
+    answer.await.unwrap_or_else(|_| Err(internal("an instance's task ended without an answer")))
+}
+
+fn mailbox_full() -> RuntimeError {
+    let message = format!("{MAILBOX_MAX} inputs wait for this instance already; try again in a moment");
+    RuntimeError::new(crate::error::ErrorKind::Unavailable, "instance.busy", message)
+}

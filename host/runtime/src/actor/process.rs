@@ -1,0 +1,481 @@
+//! Taking turns: deciding inputs, running the guest, committing, releasing.
+
+use super::{Instances, LiveGuest, Post, Reply, Resident};
+use crate::catalog::internal;
+use crate::error::{ErrorKind, RuntimeError};
+use crate::tokens::RunUrls;
+use crate::turn::{Release, Turn};
+use crate::{clock, load, workers};
+use rehydrate_core::replay::CallbackOrigin;
+use rehydrate_core::{Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, Lifecycle, Replay, RunNumber};
+use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
+use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a guest that the host could not run is left alone before it is tried again.
+const HOST_FAULT_PAUSE: Duration = Duration::from_secs(2);
+
+/// The code of a pause that the host itself is to blame for; such instances are tried again.
+pub const HOST_FAULT: &str = "host.fault";
+
+/// The code of a pause because the component does not match the history.
+pub const DIVERGED: &str = "workflow.diverged";
+
+/// Who is told what once the turn is durable.
+enum Told {
+    Answer(Reply<Answer>, Answer),
+    Done(Reply<()>),
+    Timer(TimerRow, bool),
+}
+
+impl Told {
+    fn tell(self, instances: &Instances, failed: Option<&RuntimeError>) {
+        match (self, failed) {
+            (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
+            (Told::Answer(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
+            (Told::Done(reply), None) => drop(reply.send(Ok(()))),
+            (Told::Done(reply), Some(error)) => drop(reply.send(Err(error.clone()))),
+            (Told::Timer(row, dropped), failed) => instances.timers.done(&row, dropped && failed.is_none()),
+        }
+    }
+}
+
+/// One turn under way.
+struct Work {
+    resident: Box<Resident>,
+    turn: Turn,
+    told: Vec<Told>,
+    /// All events of the run, while the guest is not there: it is made from them if it is needed.
+    events: Vec<Event>,
+    retry: bool,
+}
+
+impl Instances {
+    /// Takes as many turns as the posts need; a start is a turn of its own.
+    pub(super) async fn take_turns(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        mut resident: Option<Box<Resident>>,
+        posts: Vec<Post>,
+    ) -> Option<Box<Resident>> {
+        let mut inputs = Vec::new();
+        for post in posts {
+            match post {
+                Post::Start(plan, reply) => {
+                    resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
+                    let (started, result) = self.start(key, resident, *plan).await;
+                    resident = started;
+                    drop(reply.send(result));
+                }
+                other => inputs.push(other),
+            }
+        }
+        self.take_turn(key, resident, inputs).await
+    }
+
+    /// One turn: all these inputs, one commit.
+    async fn take_turn(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        resident: Option<Box<Resident>>,
+        posts: Vec<Post>,
+    ) -> Option<Box<Resident>> {
+        if posts.is_empty() {
+            return resident;
+        }
+        let mut work = match self.begin(key, resident) {
+            Ok(Some(work)) => work,
+            Ok(None) => {
+                refuse_all(self, posts, &RuntimeError::no_instance("(unknown)"), Some(key)).await;
+                return None;
+            }
+            Err(error) => {
+                tracing::error!(?key, %error, "an instance could not be loaded");
+                refuse_all(self, posts, &error, None).await;
+                return None;
+            }
+        };
+        for post in posts {
+            self.take_post(key, &mut work, post).await;
+        }
+        self.commit(key, work).await
+    }
+
+    fn begin(&self, key: InstanceKey, resident: Option<Box<Resident>>) -> Result<Option<Work>, RuntimeError> {
+        let (resident, events) = match resident {
+            Some(resident) => (resident, Vec::new()),
+            None => {
+                let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
+                let Some(loaded) = loaded else { return Ok(None) };
+                let stored = Some(loaded.row.index_keys());
+                let stored_last = loaded.row.last_event;
+                let resident =
+                    Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last };
+                (Box::new(resident), loaded.events)
+            }
+        };
+        let turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
+        Ok(Some(Work { resident, turn, told: Vec::new(), events, retry: false }))
+    }
+
+    /// The same for a run that is just being created: its first event is the only one.
+    pub(super) async fn first_turn(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        resident: Box<Resident>,
+        turn: Turn,
+        first: Event,
+    ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
+        let mut work = Work { resident, turn, told: Vec::new(), events: vec![first], retry: false };
+        self.run_guest(key, &mut work).await;
+        self.try_commit(key, work).await
+    }
+
+    async fn take_post(self: &Arc<Self>, key: InstanceKey, work: &mut Work, post: Post) {
+        match post {
+            Post::Input { run, input, log, reply } => {
+                work.turn.log(stored_lines(log));
+                if run.is_some_and(|run| run != work.resident.row.run) {
+                    return self.answer_for_old_run(key, work, run, input, reply);
+                }
+                let answer = self.decide(key, work, input).await;
+                if let Some(reply) = reply {
+                    match answer {
+                        Ok(answer) => work.told.push(Told::Answer(reply, answer)),
+                        Err(error) => drop(reply.send(Err(error))),
+                    }
+                }
+            }
+            Post::Timer(row) => self.take_timer(key, work, row).await,
+            Post::Resume(reply) => {
+                if work.resident.row.state != InstanceStateTag::Paused {
+                    let text = "the instance is not paused, so there is nothing to resume";
+                    drop(reply.send(Err(RuntimeError::new(ErrorKind::Conflict, "instance.not-paused", text))));
+                    return;
+                }
+                self.unpause(key, work).await;
+                work.told.push(Told::Done(reply));
+            }
+            Post::Migrate { version, digest, reply } => {
+                if work.resident.state.is_closed() {
+                    drop(reply.send(Err(ended(&work.resident.row))));
+                    return;
+                }
+                work.resident.row.version = version;
+                work.resident.row.digest = digest;
+                self.unpause(key, work).await;
+                work.told.push(Told::Done(reply));
+            }
+            Post::Start(..) => {}
+        }
+    }
+
+    /// Lets the guest try again, from its history.
+    async fn unpause(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
+        work.resident.row.state = InstanceStateTag::Running;
+        work.resident.row.problem = None;
+        work.turn.row_changed();
+        if work.resident.guest.take().is_some() || work.events.is_empty() {
+            // The events of this turn, if any, are not stored yet: they come on top of the stored ones.
+            match load::history(&*self.store, key, work.resident.row.run) {
+                Ok(events) => work.events = work.turn.with_new_events(events),
+                Err(error) => return pause(work, HOST_FAULT, error.to_string(), None),
+            }
+        }
+        self.run_guest(key, work).await;
+    }
+
+    async fn take_timer(self: &Arc<Self>, key: InstanceKey, work: &mut Work, row: TimerRow) {
+        let wanted = row.run == work.resident.row.run;
+        let input = Input::TimerDue { op: row.op, purpose: row.purpose };
+        let answer = if wanted { self.decide(key, work, input).await } else { Ok(Answer::Gone) };
+        let due = clock::now() >= row.due;
+        let dropped = due && answer.is_ok();
+        if dropped {
+            work.turn.drop_timer(row);
+        }
+        work.told.push(Told::Timer(row, dropped));
+    }
+
+    /// A post for a run that is over: answered from that run's own history, nothing is changed.
+    fn answer_for_old_run(
+        &self,
+        key: InstanceKey,
+        work: &mut Work,
+        run: Option<RunNumber>,
+        input: Input,
+        reply: Option<Reply<Answer>>,
+    ) {
+        let Some(reply) = reply else { return };
+        let run = run.unwrap_or(work.resident.row.run);
+        let answer = tokio::task::block_in_place(|| load::history(&*self.store, key, run)).and_then(|events| {
+            if events.is_empty() {
+                return Ok(Answer::Gone);
+            }
+            let decision = load::fold(&events, 0).decide(input, clock::now(), &self.config.limits);
+            decision.map(|decision| decision.answer).map_err(|error| too_much(&error))
+        });
+        match answer {
+            Ok(answer) => work.told.push(Told::Answer(reply, answer)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Decides one input, records what it led to and lets the guest go on.
+    async fn decide(self: &Arc<Self>, key: InstanceKey, work: &mut Work, input: Input) -> Result<Answer, RuntimeError> {
+        let now = clock::now();
+        let evidence = match &input {
+            Input::CallbackPosted { op, outcome, .. } => Some((*op, format!("{outcome:?}"))),
+            _ => None,
+        };
+        let decision =
+            work.resident.state.decide(input, now, &self.config.limits).map_err(|error| too_much(&error))?;
+        if let (Answer::Gone, Some((op, posted))) = (decision.answer, evidence) {
+            work.turn.log([late_callback(op, &posted)]);
+        }
+        work.turn.effects(decision.effects);
+        let mut wakes = false;
+        for body in decision.events {
+            wakes |= !matches!(body, EventBody::ActivityAttemptFailed { .. });
+            let event = work.resident.state.next_event(body, now);
+            work.apply(&event);
+            match &mut work.resident.guest {
+                Some(live) => live.guest.with_replay(|replay| replay.push_inbound(event.clone())),
+                None => work.events.push(event),
+            }
+        }
+        if wakes {
+            self.run_guest(key, work).await;
+        }
+        Ok(decision.answer)
+    }
+
+    /// Runs the guest to its next wait, unless the instance has ended or is paused.
+    async fn run_guest(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
+        if work.resident.state.is_closed() {
+            work.resident.guest = None;
+            return;
+        }
+        if work.resident.row.state == InstanceStateTag::Paused {
+            return;
+        }
+        let mut live = match work.resident.guest.take() {
+            Some(live) => live,
+            None => match self.rehydrate(key, work).await {
+                Ok(live) => live,
+                Err(error) => return self.host_fault(key, work, error.to_string()),
+            },
+        };
+        live.guest.begin_turn(clock::now());
+        let step = loop {
+            match live.guest.step() {
+                Step::Yielded => tokio::task::yield_now().await,
+                other => break other,
+            }
+        };
+        work.turn.log(stored_lines(live.guest.take_log()));
+        if !matches!(step, Step::Stopped(_)) {
+            // A turn that was not finished leaves no commands behind: it never happened.
+            let (fresh, through) = live.guest.with_replay(|replay| (replay.take_fresh(), replay.ran_through()));
+            fresh.iter().for_each(|event| work.apply(event));
+            work.resident.row.ran_through = through;
+        }
+        match step {
+            Step::Waiting | Step::Yielded => work.resident.guest = Some(live),
+            Step::Returned => {}
+            Step::Stopped(Stopped::Failed(failure)) => {
+                drop(live);
+                let event = work.resident.state.next_event(EventBody::InstanceStopped { failure }, clock::now());
+                work.apply(&event);
+            }
+            Step::Stopped(Stopped::Diverged(divergence)) => {
+                let message = format!("{divergence}; deploy a matching version and migrate the instance to it");
+                pause(work, DIVERGED, message, Some(divergence));
+            }
+            Step::Stopped(Stopped::HostFault(text)) => self.host_fault(key, work, text),
+        }
+    }
+
+    fn host_fault(self: &Arc<Self>, key: InstanceKey, work: &mut Work, text: String) {
+        tracing::error!(?key, instance = work.resident.row.id, text, "the host could not run a guest; it is tried again");
+        pause(work, HOST_FAULT, format!("the host could not run the workflow: {text}; it tries again by itself"), None);
+        work.retry = true;
+    }
+
+    /// A guest from the run's events.
+    async fn rehydrate(self: &Arc<Self>, key: InstanceKey, work: &mut Work) -> Result<LiveGuest, RuntimeError> {
+        let room = self.room.clone().acquire_owned().await.map_err(|_| internal("the host has stopped"))?;
+        let row = &work.resident.row;
+        let component = self.catalog.workflow_component(row.digest).await?;
+        let origin = CallbackOrigin { base_url: self.config.public_url.clone(), key_id: self.keys.current() };
+        let events = std::mem::take(&mut work.events);
+        let replay = Replay::new(events, row.ran_through, self.config.limits.clone(), origin)
+            .map_err(|error| internal(&error.to_string()))?;
+        let urls = Arc::new(RunUrls { keys: self.keys.clone(), key, run: row.run });
+        if row.ran_through != EventId::NONE {
+            self.counters.rehydrated.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(LiveGuest { guest: WorkflowGuest::new(&component, replay, urls), _room: room })
+    }
+
+    async fn commit(self: &Arc<Self>, key: InstanceKey, work: Work) -> Option<Box<Resident>> {
+        self.try_commit(key, work).await.0
+    }
+
+    async fn try_commit(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        work: Work,
+    ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
+        let Work { mut resident, turn, told, retry, .. } = work;
+        if turn.is_empty() {
+            told.into_iter().for_each(|told| told.tell(self, None));
+            return (Some(resident), Ok(()));
+        }
+        resident.describe();
+        let (batch, release) = turn.finish(Some(&resident.row));
+        let wrote_row = batch.row.is_some();
+        let result = match self.commits.commit(batch).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(refused)) => Err(commit_refused(refused)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::warn!(?key, %error, "a turn was not committed");
+            told.into_iter().for_each(|told| told.tell(self, Some(&error)));
+            return (None, Err(error));
+        }
+        if wrote_row {
+            resident.stored = Some(resident.row.index_keys());
+            resident.stored_last = resident.state.last;
+        }
+        self.counters.turns.fetch_add(1, Ordering::Relaxed);
+        self.release(key, release);
+        told.into_iter().for_each(|told| told.tell(self, None));
+        if retry {
+            self.try_again(key);
+        }
+        (Some(resident), Ok(()))
+    }
+
+    /// What the turn led to becomes visible.
+    fn release(self: &Arc<Self>, key: InstanceKey, release: Release) {
+        for (run, op) in release.interrupt {
+            self.workers.interrupt(key, run, op);
+        }
+        for task in release.dispatch {
+            workers::dispatch(self, task);
+        }
+        if let Some(due) = release.earliest_timer {
+            self.timers.put(due);
+        }
+        if release.notify {
+            self.watchers.notify(key);
+        }
+    }
+
+    fn try_again(self: &Arc<Self>, key: InstanceKey) {
+        let instances = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HOST_FAULT_PAUSE).await;
+            let (reply, _answer) = oneshot::channel();
+            instances.post(key, Post::Resume(reply));
+        });
+    }
+}
+
+impl Work {
+    fn apply(&mut self, event: &Event) {
+        let mut effects: Vec<Effect> = Vec::new();
+        self.resident.state.apply(event, &mut effects);
+        self.turn.effects(effects);
+        self.turn.event(event.clone());
+    }
+}
+
+impl Resident {
+    /// Brings the row up to the state.
+    pub(super) fn describe(&mut self) {
+        let state = &self.state;
+        let row = &mut self.row;
+        row.last_event = state.last;
+        row.updated = row.updated.max(state.last_time);
+        row.custom_status.clone_from(&state.custom_status);
+        let closed = match &state.lifecycle {
+            Lifecycle::Running => return,
+            Lifecycle::Completed(_) => InstanceStateTag::Completed,
+            Lifecycle::Failed(_) => InstanceStateTag::Failed,
+            Lifecycle::Cancelled(_) => InstanceStateTag::Cancelled,
+            Lifecycle::Terminated(_) => InstanceStateTag::Terminated,
+        };
+        row.state = closed;
+        row.problem = None;
+        self.guest = None;
+    }
+}
+
+fn pause(work: &mut Work, code: &str, message: String, divergence: Option<rehydrate_core::Divergence>) {
+    work.resident.guest = None;
+    work.resident.row.state = InstanceStateTag::Paused;
+    work.resident.row.problem = Some(Problem { code: code.to_owned(), message, divergence });
+    work.turn.row_changed();
+}
+
+/// The error of an input that comes after the end.
+pub fn ended(row: &InstanceRow) -> RuntimeError {
+    let message = format!("instance `{}` has ended; start a new run of it, or another instance", row.id);
+    RuntimeError::new(ErrorKind::Gone, "instance.ended", message)
+}
+
+fn too_much(error: &rehydrate_core::LimitExceeded) -> RuntimeError {
+    RuntimeError::new(ErrorKind::TooLarge, "limit.reached", error.to_string())
+}
+
+fn commit_refused(refused: rehydrate_store::CommitError) -> RuntimeError {
+    match refused {
+        rehydrate_store::CommitError::Duplicate(_) => {
+            let text = "the Idempotency-Key was used by another request at the same moment; send the request again";
+            RuntimeError::new(ErrorKind::Conflict, "idempotency.in-use", text)
+        }
+        other => internal(&other.to_string()),
+    }
+}
+
+fn late_callback(op: EventId, posted: &str) -> StoredLine {
+    const SHOWN_CHARS_MAX: usize = 1024;
+    let shown: String = posted.chars().take(SHOWN_CHARS_MAX).collect();
+    let text = format!("callback {op} was called too late and not used: {shown}");
+    StoredLine { time: clock::now(), level: 3, text }
+}
+
+/// A guest's lines as the store keeps them.
+pub fn stored_lines(lines: Vec<LogLine>) -> Vec<StoredLine> {
+    let time = clock::now();
+    lines.into_iter().map(|line| StoredLine { time, level: line.level as u8, text: line.text }).collect()
+}
+
+/// There is no such instance, or it can't be loaded: everybody is told, due timers are dropped.
+async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &RuntimeError, missing: Option<InstanceKey>) {
+    for post in posts {
+        match post {
+            Post::Input { input: Input::CallbackPosted { .. }, reply: Some(reply), .. } if missing.is_some() => {
+                drop(reply.send(Ok(Answer::Gone)));
+            }
+            Post::Input { reply: Some(reply), .. } => drop(reply.send(Err(error.clone()))),
+            Post::Resume(reply) | Post::Migrate { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Post::Timer(row) => {
+                let mut turn = Turn::new(row.key, row.run, EventId::NONE, None);
+                turn.drop_timer(row);
+                let dropped = match missing {
+                    Some(_) => matches!(instances.commits.commit(turn.finish(None).0).await, Ok(Ok(()))),
+                    None => false,
+                };
+                instances.timers.done(&row, dropped);
+            }
+            Post::Input { reply: None, .. } | Post::Start(..) => {}
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Starting a run: the policies for an id that is taken, and the first turn.
+
+use super::process::ended;
+use super::{Instances, Resident};
+use crate::api::{ConflictPolicy, ReusePolicy, StartReply};
+use crate::error::{ErrorKind, RuntimeError};
+use crate::turn::Turn;
+use crate::{clock, load};
+use rehydrate_core::{Digest, EventBody, EventId, InstanceKey, InstanceState, Json, RunNumber};
+use rehydrate_store::{DedupRow, InstanceRow, InstanceStateTag};
+use std::sync::Arc;
+
+/// The scope of idempotency keys of starts.
+pub const START_SCOPE: &str = "start";
+
+/// A checked request to start.
+#[derive(Clone, Debug)]
+pub struct StartPlan {
+    /// The instance's id.
+    pub id: String,
+    /// The workflow.
+    pub workflow: String,
+    /// Its version.
+    pub version: String,
+    /// Its component.
+    pub digest: Digest,
+    /// The input.
+    pub input: Json,
+    /// The seed of the run's random numbers.
+    pub seed: u64,
+    /// After the last run has ended.
+    pub reuse: ReusePolicy,
+    /// While the last run goes on.
+    pub conflict: ConflictPolicy,
+    /// The idempotency key and the digest of the request.
+    pub idempotency: Option<(String, Digest)>,
+}
+
+fn conflict(code: &'static str, message: String) -> RuntimeError {
+    RuntimeError::new(ErrorKind::Conflict, code, message)
+}
+
+impl Instances {
+    /// Starts a run, or gives the one that is there, as the plan says.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        resident: Option<Box<Resident>>,
+        plan: StartPlan,
+    ) -> (Option<Box<Resident>>, Result<StartReply, RuntimeError>) {
+        let row = match &resident {
+            Some(resident) => Ok(Some(resident.row.clone())),
+            None => self.store.instance(key).map_err(RuntimeError::from),
+        };
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => return (resident, Err(error)),
+        };
+        match self.position(row.as_ref(), &plan) {
+            Err(error) => (resident, Err(error)),
+            Ok(Position::Existing(reply)) => (resident, Ok(reply)),
+            Ok(Position::New(run)) => self.begin_run(key, plan, run, row.as_ref()).await,
+            Ok(Position::AfterTerminating(run)) => match self.end_run(key, resident).await {
+                Ok(row) => self.begin_run(key, plan, run, Some(&row)).await,
+                Err(error) => (None, Err(error)),
+            },
+        }
+    }
+
+    fn position(&self, row: Option<&InstanceRow>, plan: &StartPlan) -> Result<Position, RuntimeError> {
+        let Some(row) = row else { return Ok(Position::New(RunNumber::FIRST)) };
+        if let Some((idempotency_key, fingerprint)) = &plan.idempotency {
+            if let Some(known) = self.store.dedup(START_SCOPE, idempotency_key)? {
+                return repeated(row, &known, *fingerprint).map(Position::Existing);
+            }
+        }
+        let id = &row.id;
+        let next = row.run.next();
+        if row.state.is_closed() {
+            let failed = row.state != InstanceStateTag::Completed;
+            return match plan.reuse {
+                ReusePolicy::Allow => Ok(Position::New(next)),
+                ReusePolicy::AllowIfFailed if failed => Ok(Position::New(next)),
+                ReusePolicy::AllowIfFailed => Err(conflict(
+                    "instance.completed",
+                    format!("instance `{id}` has completed and may be started again only if it failed; use another id"),
+                )),
+                ReusePolicy::Refuse => Err(conflict(
+                    "instance.exists",
+                    format!("instance `{id}` has ended and may not be started again; use another id"),
+                )),
+            };
+        }
+        match plan.conflict {
+            ConflictPolicy::UseExisting => Ok(Position::Existing(existing(row))),
+            ConflictPolicy::Terminate => Ok(Position::AfterTerminating(next)),
+            ConflictPolicy::Refuse => Err(conflict(
+                "instance.running",
+                format!(
+                    "instance `{id}` has not ended; use another id, or the conflict policy `use-existing` or `terminate`"
+                ),
+            )),
+        }
+    }
+
+    async fn begin_run(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        plan: StartPlan,
+        run: RunNumber,
+        previous: Option<&InstanceRow>,
+    ) -> (Option<Box<Resident>>, Result<StartReply, RuntimeError>) {
+        let now = clock::now();
+        let mut state = InstanceState::new(0);
+        let body = EventBody::InstanceStarted {
+            instance: plan.id.clone(),
+            workflow: plan.workflow.clone(),
+            version: plan.version.clone(),
+            digest: plan.digest,
+            input: plan.input,
+            seed: plan.seed,
+        };
+        let first = state.next_event(body, now);
+        let stored = previous.map(InstanceRow::index_keys);
+        let mut turn = Turn::new(key, run, EventId::NONE, stored);
+        let mut effects = Vec::new();
+        state.apply(&first, &mut effects);
+        turn.effects(effects);
+        turn.event(first.clone());
+        if let Some((idempotency_key, fingerprint)) = plan.idempotency {
+            let scope = START_SCOPE.to_owned();
+            turn.dedup(DedupRow { scope, key: idempotency_key, fingerprint, instance: key, run, at: now });
+        }
+        let row = InstanceRow {
+            id: plan.id.clone(),
+            run,
+            workflow: plan.workflow,
+            version: plan.version.clone(),
+            digest: plan.digest,
+            state: InstanceStateTag::Running,
+            created: first.time,
+            updated: first.time,
+            last_event: first.id,
+            ran_through: EventId::NONE,
+            custom_status: None,
+            problem: None,
+        };
+        let resident = Box::new(Resident { row, state, guest: None, stored, stored_last: EventId::NONE });
+        let (resident, result) = self.first_turn(key, resident, turn, first).await;
+        let reply = StartReply { id: plan.id, run, version: plan.version, created: true };
+        (resident, result.map(|()| reply))
+    }
+
+    /// Terminates the run that is in the way; gives its last row.
+    async fn end_run(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        resident: Option<Box<Resident>>,
+    ) -> Result<InstanceRow, RuntimeError> {
+        let mut resident = match resident {
+            Some(resident) => resident,
+            None => {
+                let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
+                let loaded = loaded.ok_or_else(|| RuntimeError::no_instance("(unknown)"))?;
+                let stored = Some(loaded.row.index_keys());
+                let stored_last = loaded.row.last_event;
+                Box::new(Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last })
+            }
+        };
+        if resident.state.is_closed() {
+            return Err(ended(&resident.row));
+        }
+        let reason = "a new run of the same id was started".to_owned();
+        let event = resident.state.next_event(EventBody::InstanceTerminated { reason }, clock::now());
+        let mut turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
+        let mut effects = Vec::new();
+        resident.state.apply(&event, &mut effects);
+        turn.effects(effects);
+        turn.event(event.clone());
+        let (resident, result) = self.first_turn(key, resident, turn, event).await;
+        result?;
+        resident.map(|resident| resident.row).ok_or_else(|| RuntimeError::no_instance("(unknown)"))
+    }
+}
+
+enum Position {
+    New(RunNumber),
+    AfterTerminating(RunNumber),
+    Existing(StartReply),
+}
+
+fn existing(row: &InstanceRow) -> StartReply {
+    StartReply { id: row.id.clone(), run: row.run, version: row.version.clone(), created: false }
+}
+
+/// The answer to a request whose idempotency key is known.
+pub fn repeated(row: &InstanceRow, known: &DedupRow, fingerprint: Digest) -> Result<StartReply, RuntimeError> {
+    if known.fingerprint != fingerprint {
+        return Err(conflict(
+            "idempotency.mismatch",
+            format!("the Idempotency-Key `{}` was used for another request; use a new key", known.key),
+        ));
+    }
+    Ok(StartReply { run: known.run, ..existing(row) })
+}

@@ -1,0 +1,52 @@
+//! The way to the commit thread from async code: a bounded number of requests under way, an answer each.
+
+use crate::error::{ErrorKind, RuntimeError};
+use rehydrate_store::{Batch, CommitError, Committer, CommitterOptions, CommitterStats, Store};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Requests that may be under way: as many as the commit thread's queue takes, so that handing one over
+/// does not block.
+const UNDER_WAY_MAX: usize = 4096;
+
+/// Commits batches.
+pub struct Commits {
+    committer: Committer,
+    under_way: Semaphore,
+}
+
+/// The commit thread has stopped: the outcome is unknown, nothing may be told to anybody.
+fn stopped() -> RuntimeError {
+    let message = "the host is shutting down, or its store has failed; try again once it is back";
+    RuntimeError::new(ErrorKind::Unavailable, "store.stopped", message)
+}
+
+impl Commits {
+    /// Starts the commit thread. `on_fatal` is called when the store fails: the process should end.
+    pub fn start(store: Arc<dyn Store>, on_fatal: Arc<dyn Fn(String) + Send + Sync>) -> std::io::Result<Commits> {
+        let options = CommitterOptions::new(Box::new(move |error| on_fatal(error.to_string())));
+        let committer = Committer::start(store, options)?;
+        Ok(Commits { committer, under_way: Semaphore::new(UNDER_WAY_MAX) })
+    }
+
+    /// Commits one batch; returns once it is durable, or refused.
+    pub async fn commit(&self, batch: Batch) -> Result<Result<(), CommitError>, RuntimeError> {
+        let _permit = self.under_way.acquire().await.map_err(|_| stopped())?;
+        let (tell, told) = oneshot::channel();
+        let acknowledge = Box::new(move |result| drop(tell.send(result)));
+        if self.committer.submit(batch, acknowledge).is_err() {
+            return Err(stopped());
+        }
+        told.await.map_err(|_| stopped())
+    }
+
+    /// What the commit thread has done.
+    pub fn stats(&self) -> CommitterStats {
+        self.committer.stats()
+    }
+
+    /// Commits what is in the queue and stops.
+    pub fn stop(&self) {
+        self.committer.stop();
+    }
+}

@@ -1,0 +1,40 @@
+//! The runtime: owns the clock, the workers, the timer loop, the commit loop and the resident cache, and
+//! carries out core's decisions.
+//!
+//! Every instance is an actor: its inputs wait in a mailbox and one task at a time takes them. A turn is
+//! what the guest does from one wait to the next, and is one commit; nothing it led to becomes visible
+//! before that commit is durable. The runtime decides nothing about a workflow itself, and knows neither
+//! HTTP nor the command line.
+
+mod actor;
+mod admission;
+mod api;
+mod catalog;
+mod clock;
+mod commit;
+mod error;
+mod follow;
+mod identity;
+mod load;
+pub mod outbound;
+mod replay_check;
+mod residents;
+mod runtime;
+mod timers;
+mod tokens;
+mod turn;
+mod workers;
+
+pub use api::{
+    CallbackPost, ConflictPolicy, DeployReply, Executing, HistoryPage, InstanceDetail, LogEntry, Readiness, ReplayReport,
+    ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
+};
+pub use error::{ErrorKind, RuntimeError};
+pub use follow::Changes;
+pub use runtime::Runtime;
+pub use tokens::mask_tokens;
+
+/// The core's types that the runtime's own are made of.
+pub use rehydrate_core as core;
+/// The store's types that the runtime's own are made of.
+pub use rehydrate_store as store;

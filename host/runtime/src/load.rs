@@ -1,0 +1,75 @@
+//! Bringing an instance back from the store: its row, its events, and the state that they make.
+
+use crate::catalog::internal;
+use crate::error::RuntimeError;
+use rehydrate_core::{Event, EventId, InstanceKey, InstanceState, RunNumber};
+use rehydrate_store::{InstanceRow, Store};
+
+/// Events read at once.
+const PAGE: usize = 4096;
+
+/// An instance as the store has it.
+pub struct Loaded {
+    /// Its row.
+    pub row: InstanceRow,
+    /// All events of its current run.
+    pub events: Vec<Event>,
+    /// What they make.
+    pub state: InstanceState,
+}
+
+/// Events of a run from `from` on, at most `limit`.
+pub fn events(
+    store: &dyn Store,
+    key: InstanceKey,
+    run: RunNumber,
+    from: EventId,
+    limit: usize,
+) -> Result<Vec<Event>, RuntimeError> {
+    let rows = store.events(key, run, from, limit)?;
+    let decode = |(id, bytes): (EventId, Vec<u8>)| Event::decode(id, &bytes).map_err(|e| internal(&e.to_string()));
+    rows.into_iter().map(decode).collect()
+}
+
+/// All events of a run.
+pub fn history(store: &dyn Store, key: InstanceKey, run: RunNumber) -> Result<Vec<Event>, RuntimeError> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let from = all.last().map_or(EventId(1), |event| event.id.next());
+        let page = events(store, key, run, from, PAGE)?;
+        let done = page.len() < PAGE;
+        all.extend(page);
+        if done {
+            return Ok(all);
+        }
+    }
+}
+
+/// One event of a run.
+pub fn event(store: &dyn Store, key: InstanceKey, run: RunNumber, id: EventId) -> Result<Option<Event>, RuntimeError> {
+    let bytes = store.event(key, run, id)?;
+    bytes.map(|bytes| Event::decode(id, &bytes).map_err(|error| internal(&error.to_string()))).transpose()
+}
+
+/// The state that a run's events make, keeping that many ended activities.
+pub fn fold(events: &[Event], ended_activities_kept: usize) -> InstanceState {
+    let mut state = InstanceState::new(ended_activities_kept);
+    let mut effects = Vec::new();
+    for event in events {
+        state.apply(event, &mut effects);
+        effects.clear();
+    }
+    state
+}
+
+/// The instance, if there is one.
+pub fn instance(store: &dyn Store, key: InstanceKey) -> Result<Option<Loaded>, RuntimeError> {
+    let Some(row) = store.instance(key)? else { return Ok(None) };
+    let events = history(store, key, row.run)?;
+    let state = fold(&events, 0);
+    if state.last != row.last_event {
+        let text = format!("instance `{}` has {} events but its row says {}", row.id, state.last, row.last_event);
+        return Err(internal(&text));
+    }
+    Ok(Some(Loaded { row, events, state }))
+}

@@ -1,0 +1,66 @@
+//! Replaying an instance without writing anything.
+
+use crate::actor::Instances;
+use crate::api::{ReplayReport, ReplayVerdict};
+use crate::catalog::internal;
+use crate::error::RuntimeError;
+use crate::load;
+use crate::tokens::RunUrls;
+use rehydrate_core::replay::CallbackOrigin;
+use rehydrate_core::{Digest, Event, EventBody, EventId, InstanceKey, Outcome, Replay, RunNumber};
+use rehydrate_guest::{Step, Stopped, WorkflowGuest};
+use rehydrate_store::InstanceRow;
+use std::sync::Arc;
+
+/// Replays a run with the component of that digest.
+pub async fn replay(
+    instances: &Arc<Instances>,
+    key: InstanceKey,
+    row: &InstanceRow,
+    run: RunNumber,
+    version: &str,
+    digest: Digest,
+) -> Result<ReplayReport, RuntimeError> {
+    let events = tokio::task::block_in_place(|| load::history(&*instances.store, key, run))?;
+    let count = events.last().map_or(0, |event| event.id.0);
+    let recorded = recorded_result(&events);
+    let ran_through = if run == row.run { row.ran_through } else { last_cause(&events) };
+    let component = instances.catalog.workflow_component(digest).await?;
+    let replay = Replay::new(events, ran_through, instances.config.limits.clone(), CallbackOrigin::default())
+        .map_err(|error| internal(&error.to_string()))?;
+    let urls = Arc::new(RunUrls { keys: instances.keys.clone(), key, run });
+    let mut guest = WorkflowGuest::new(&component, replay, urls);
+    let step = loop {
+        match guest.step() {
+            Step::Yielded => tokio::task::yield_now().await,
+            other => break other,
+        }
+    };
+    let verdict = match step {
+        Step::Waiting | Step::Yielded => ReplayVerdict::Matches { result: None },
+        Step::Returned => ReplayVerdict::Matches { result: recorded.or_else(|| returned(&mut guest)) },
+        Step::Stopped(Stopped::Diverged(divergence)) => ReplayVerdict::Diverges(divergence),
+        Step::Stopped(Stopped::Failed(failure)) => ReplayVerdict::Stopped(failure),
+        Step::Stopped(Stopped::HostFault(text)) => return Err(internal(&text)),
+    };
+    Ok(ReplayReport { id: row.id.clone(), run, version: version.to_owned(), events: count, verdict })
+}
+
+/// The result in the history. A guest that returned something else would have diverged.
+fn recorded_result(events: &[Event]) -> Option<Outcome> {
+    match &events.last()?.body {
+        EventBody::InstanceCompleted { output } => Some(Ok(output.clone())),
+        EventBody::InstanceFailed { failure } | EventBody::InstanceCancelled { failure } => Some(Err(failure.clone())),
+        _ => None,
+    }
+}
+
+/// The result of a guest that went further than its history.
+fn returned(guest: &mut WorkflowGuest) -> Option<Outcome> {
+    recorded_result(&guest.with_replay(Replay::take_fresh))
+}
+
+/// For a run that is over: the last turn that left commands was complete.
+fn last_cause(events: &[Event]) -> EventId {
+    events.iter().map(|event| event.cause).max().unwrap_or(EventId::NONE)
+}

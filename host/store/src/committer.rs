@@ -1,0 +1,271 @@
+//! The commit thread: one thread that makes the batches of all instances durable, many with one sync.
+//!
+//! While one group is being synced the next one gathers in a bounded queue, so the cost of a sync is shared
+//! by everything that waited for it. An acknowledgement is given only after the sync. Once the store has
+//! failed no acknowledgement is given any more: what was asked for may or may not be on disk.
+//!
+//! It must never reorder batches, drop one that it accepted while the store works, or answer "written" early.
+
+use crate::Store;
+use crate::error::{CommitError, StoreError};
+use crate::rows::Batch;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Called once, on the commit thread, when the outcome of a batch is known: it must be quick and not block.
+/// It is dropped uncalled if the store fails.
+pub type Acknowledge = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
+
+/// Called on the commit thread when the store has failed: the process should end.
+pub type OnFatal = Box<dyn Fn(&StoreError) + Send>;
+
+/// A batch to commit, and whom to tell.
+pub struct Request {
+    /// The batch.
+    pub batch: Batch,
+    /// Whom to tell.
+    pub acknowledge: Acknowledge,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("batch", &self.batch).finish_non_exhaustive()
+    }
+}
+
+/// Why a request was not accepted; it is handed back.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full; only without waiting.
+    #[error("the commit queue is full; wait and try again")]
+    Full(Box<Request>),
+    /// The committer was stopped, or the store failed.
+    #[error("the committer has stopped; restart the host")]
+    Stopped(Box<Request>),
+}
+
+/// How the committer works.
+pub struct CommitterOptions {
+    /// Requests in the queue, at most.
+    pub queue_max: usize,
+    /// Bytes in the queue, at most; one request is always taken into an empty queue.
+    pub queue_bytes_max: usize,
+    /// Requests in one synced write, at most.
+    pub group_max: usize,
+    /// Bytes in one synced write, at most; a larger request goes alone.
+    pub group_bytes_max: usize,
+    /// Called when the store has failed.
+    pub on_fatal: OnFatal,
+}
+
+impl CommitterOptions {
+    /// The defaults: 4,096 requests or 64 MiB in the queue, 1,024 or 16 MiB in one write.
+    pub fn new(on_fatal: OnFatal) -> CommitterOptions {
+        CommitterOptions {
+            queue_max: 4096,
+            queue_bytes_max: 64 << 20,
+            group_max: 1024,
+            group_bytes_max: 16 << 20,
+            on_fatal,
+        }
+    }
+}
+
+/// What the committer has done since it started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CommitterStats {
+    /// Synced writes.
+    pub commits: u64,
+    /// Batches in them, also those that were refused.
+    pub batches: u64,
+    /// Bytes of those batches, roughly.
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    batches: AtomicU64,
+    bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    options: Limits,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    emptied: Condvar,
+    counters: Counters,
+}
+
+struct Limits {
+    queue_max: usize,
+    queue_bytes_max: usize,
+    group_max: usize,
+    group_bytes_max: usize,
+}
+
+/// A handle to the commit thread. Dropping it stops the thread like [`Committer::stop`].
+pub struct Committer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    /// Starts the thread. Fails only if the system has no thread to give.
+    pub fn start(store: Arc<dyn Store>, options: CommitterOptions) -> std::io::Result<Committer> {
+        let limits = Limits {
+            queue_max: options.queue_max.max(1),
+            queue_bytes_max: options.queue_bytes_max,
+            group_max: options.group_max.max(1),
+            group_bytes_max: options.group_bytes_max,
+        };
+        let shared = Arc::new(Shared {
+            store,
+            options: limits,
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            counters: Counters::default(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let on_fatal = options.on_fatal;
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || for_thread.run(&on_fatal))?;
+        Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Puts a batch into the queue and returns; waits only while the queue is full.
+    pub fn submit(&self, batch: Batch, acknowledge: Acknowledge) -> Result<(), SubmitError> {
+        self.shared.enqueue(Request { batch, acknowledge }, true)
+    }
+
+    /// Puts a batch into the queue if there is room.
+    pub fn try_submit(&self, batch: Batch, acknowledge: Acknowledge) -> Result<(), SubmitError> {
+        self.shared.enqueue(Request { batch, acknowledge }, false)
+    }
+
+    /// Takes no more requests, commits and acknowledges those in the queue, and returns when that is done.
+    /// Must not be called by an acknowledger.
+    pub fn stop(&self) {
+        self.shared.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the thread was already reported by `on_fatal`.
+            let _ = thread.join();
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> CommitterStats {
+        let Counters { commits, batches, bytes } = &self.shared.counters;
+        CommitterStats {
+            commits: commits.load(Ordering::Relaxed),
+            batches: batches.load(Ordering::Relaxed),
+            bytes: bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    // No code that can panic runs under this lock, so a poisoned one is still whole.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+        self.emptied.notify_all();
+    }
+
+    fn enqueue(&self, request: Request, wait: bool) -> Result<(), SubmitError> {
+        let bytes = request.batch.len_bytes();
+        let mut queue = self.lock();
+        while !queue.closed && self.is_full(&queue, bytes) {
+            if !wait {
+                return Err(SubmitError::Full(Box::new(request)));
+            }
+            queue = self.emptied.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.closed {
+            return Err(SubmitError::Stopped(Box::new(request)));
+        }
+        queue.bytes = queue.bytes.saturating_add(bytes);
+        queue.requests.push_back(request);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    fn is_full(&self, queue: &Queue, bytes: usize) -> bool {
+        let over = queue.bytes.saturating_add(bytes) > self.options.queue_bytes_max;
+        queue.requests.len() >= self.options.queue_max || (over && !queue.requests.is_empty())
+    }
+
+    fn run(&self, on_fatal: &OnFatal) {
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| self.commit_until_closed())).unwrap_or(Err(StoreError::Panicked));
+        self.close();
+        if let Err(error) = outcome {
+            // Acknowledgers are dropped uncalled, so that whoever waits for them learns it.
+            let unanswered = std::mem::take(&mut self.lock().requests);
+            drop(unanswered);
+            on_fatal(&error);
+        }
+    }
+
+    fn commit_until_closed(&self) -> Result<(), StoreError> {
+        while let Some((batches, acknowledgers, bytes)) = self.next_group() {
+            let results = self.store.commit(&batches)?;
+            let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+            self.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.counters.batches.fetch_add(wide(batches.len()), Ordering::Relaxed);
+            self.counters.bytes.fetch_add(wide(bytes), Ordering::Relaxed);
+            for (acknowledge, result) in acknowledgers.into_iter().zip(results) {
+                acknowledge(result);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next requests to write together; none when the queue is closed and empty.
+    fn next_group(&self) -> Option<(Vec<Batch>, Vec<Acknowledge>, usize)> {
+        let mut queue = self.lock();
+        while queue.requests.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut batches, mut acknowledgers, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+        while let Some(request) = queue.requests.front() {
+            let more = request.batch.len_bytes();
+            let over = bytes.saturating_add(more) > self.options.group_bytes_max;
+            if batches.len() >= self.options.group_max || (over && !batches.is_empty()) {
+                break;
+            }
+            let Some(request) = queue.requests.pop_front() else { break };
+            bytes = bytes.saturating_add(more);
+            queue.bytes = queue.bytes.saturating_sub(more);
+            batches.push(request.batch);
+            acknowledgers.push(request.acknowledge);
+        }
+        self.emptied.notify_all();
+        Some((batches, acknowledgers, bytes))
+    }
+}

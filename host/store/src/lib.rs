@@ -1,0 +1,98 @@
+//! Makes histories, timers, tasks, logs and deployments durable and atomic: in RocksDB, and in memory for
+//! tests, behind one conformance suite.
+//!
+//! A [`Batch`] is everything that one cause changes in one instance; it is written whole or not at all, and
+//! only if the run's last event is still the one the batch was made for. [`Store::commit`] writes the
+//! batches of many instances with one synced write, and [`Committer`] is the one thread that does so.
+//!
+//! The room never decides what an instance does, never reads a clock except to pace its own housekeeping,
+//! and lets no type of the database out: another store must be able to stand in its place.
+//!
+//! Every call blocks; an async caller makes them where blocking is allowed.
+
+mod codec;
+mod committer;
+mod error;
+mod keys;
+mod mark;
+mod memory;
+mod rocks;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use committer::{Acknowledge, Committer, CommitterOptions, CommitterStats, OnFatal, Request, SubmitError};
+pub use error::{CommitError, OpenError, StoreError};
+pub use memory::MemoryStore;
+pub use rocks::{RocksStore, StoreOptions};
+pub use rows::{
+    Batch, ComponentKind, Cursor, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine,
+    Problem, PutDeployment, RowIndexKeys, TaskRow, TimerRow,
+};
+
+use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+
+/// A durable store of instances. Reads see everything whose commit has returned.
+pub trait Store: Send + Sync + 'static {
+    /// Writes several instances' batches as one synced write, and returns once they are durable. The answer
+    /// has one result per batch, in order: a batch may be refused alone. Several batches of one run may be in
+    /// one call, each made for the last event of the one before.
+    ///
+    /// An error of the whole means that the outcome is unknown: the caller must end the process.
+    fn commit(&self, batches: &[Batch]) -> Result<Vec<Result<(), CommitError>>, StoreError>;
+
+    /// The row of an instance.
+    fn instance(&self, key: InstanceKey) -> Result<Option<InstanceRow>, StoreError>;
+
+    /// The bytes of one event.
+    fn event(&self, key: InstanceKey, run: RunNumber, id: EventId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Events of a run from `from` on (which is included), in order, at most `limit`.
+    fn events(
+        &self,
+        key: InstanceKey,
+        run: RunNumber,
+        from: EventId,
+        limit: usize,
+    ) -> Result<Vec<(EventId, Vec<u8>)>, StoreError>;
+
+    /// A page of the list of instances, newest first.
+    fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError>;
+
+    /// Timers due at `now` or before, in order, strictly after `after`, at most `limit`.
+    fn due_timers(&self, now: Timestamp, after: Option<&TimerRow>, limit: usize) -> Result<Vec<TimerRow>, StoreError>;
+
+    /// When the first timer strictly after `after` is due.
+    fn next_due(&self, after: Option<&TimerRow>) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Tasks in order, strictly after `after`, at most `limit`: the recovery scan, in pages.
+    fn tasks(&self, after: Option<&TaskRow>, limit: usize) -> Result<Vec<TaskRow>, StoreError>;
+
+    /// Log lines of a run with their numbers (from 1, gapless; the oldest may be gone) from number `from` on,
+    /// in order, at most `limit`.
+    fn log(&self, key: InstanceKey, run: RunNumber, from: u64, limit: usize)
+    -> Result<Vec<(u64, LogLine)>, StoreError>;
+
+    /// What the request with this idempotency key created.
+    fn dedup(&self, scope: &str, key: &str) -> Result<Option<DedupRow>, StoreError>;
+
+    /// Drops idempotency keys used before `at`, oldest first, at most `limit`; says how many. Not synced: a
+    /// crash may bring some back.
+    fn drop_dedup_before(&self, at: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Keeps a component's bytes under their digest, durably. The caller has checked the digest; bytes that
+    /// are already there are left as they are.
+    fn put_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// A component's bytes.
+    fn blob(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Binds a name and version to a digest, durably, unless they are bound already.
+    fn put_deployment(&self, row: &DeploymentRow) -> Result<PutDeployment, StoreError>;
+
+    /// All deployments in the order they were made.
+    fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError>;
+
+    /// Bytes that are free on the data disk for this user; none if the store has no disk.
+    fn free_bytes(&self) -> Result<Option<u64>, StoreError>;
+}

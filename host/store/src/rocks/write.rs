@@ -1,0 +1,301 @@
+//! Everything that is written. One commit is one write of the database, synced, with its number in it.
+//!
+//! Several batches of one run may be in one commit: what the earlier ones will have written is kept aside
+//! while the later ones are checked, and forgotten afterwards.
+
+use super::open::{META_DEPLOYMENTS, META_SEQUENCE};
+use super::settings::{self, Family};
+use super::{LogHead, RocksStore, WriteState};
+use crate::codec::encode;
+use crate::error::{CommitError, StoreError};
+use crate::keys::{self, wide};
+use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, log_trim_target};
+use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+
+/// What the accepted batches of a commit will have written.
+struct Group<'a> {
+    store: &'a RocksStore,
+    write: WriteBatch,
+    last_events: HashMap<(InstanceKey, RunNumber), EventId>,
+    dedup: HashMap<Vec<u8>, DedupRow>,
+    logs: HashMap<(InstanceKey, RunNumber), PendingLog>,
+}
+
+/// A log that is being appended to: its head, and the numbers and bytes of lines the database has not yet.
+struct PendingLog {
+    head: LogHead,
+    lines: Vec<(u64, u64)>,
+}
+
+impl RocksStore {
+    pub(super) fn commit_group(&self, batches: &[Batch]) -> Result<Vec<Result<(), CommitError>>, StoreError> {
+        let mut state = self.lock_writes()?;
+        let mut group = Group {
+            store: self,
+            write: WriteBatch::default(),
+            last_events: HashMap::new(),
+            dedup: HashMap::new(),
+            logs: HashMap::new(),
+        };
+        let mut results = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let checked = group.check(batch)?;
+            if checked.is_ok() {
+                group.put(batch)?;
+            }
+            results.push(checked);
+        }
+        group.put_log_heads()?;
+        if results.iter().any(Result::is_ok) {
+            self.write_synced(&mut state, group.write, "a commit")?;
+        }
+        Ok(results)
+    }
+
+    /// The lock that all writes take; none is given once a write has failed, because the next sync of the same
+    /// file would say that all is well.
+    fn lock_writes(&self) -> Result<MutexGuard<'_, WriteState>, StoreError> {
+        let state = self.write.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.failed.get() {
+            Some(reason) => Err(StoreError::Failed { reason: reason.clone() }),
+            None => Ok(state),
+        }
+    }
+
+    fn write_synced(&self, state: &mut WriteState, mut write: WriteBatch, what: &str) -> Result<(), StoreError> {
+        let sequence = state.sequence.saturating_add(1);
+        write.put_cf(self.family(Family::Meta)?, META_SEQUENCE, sequence.to_be_bytes());
+        self.write(write, &settings::synced(), what)?;
+        state.sequence = sequence;
+        self.marker.durable(sequence).map_err(|reason| self.fail(what, reason))
+    }
+
+    fn write(&self, write: WriteBatch, options: &WriteOptions, what: &str) -> Result<(), StoreError> {
+        self.db.write_opt(write, options).map_err(|e| self.fail(what, e.to_string()))
+    }
+
+    fn fail(&self, what: &str, reason: String) -> StoreError {
+        let reason = self.failed.get_or_init(|| reason).clone();
+        StoreError::Write { what: what.to_owned(), reason }
+    }
+
+    pub(super) fn drop_old_dedup(&self, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let state = self.lock_writes()?;
+        let mut write = WriteBatch::default();
+        let until = keys::time(at).to_vec();
+        let old =
+            self.scan(Family::DedupTimes, Vec::new(), until, IteratorMode::Start, limit, |key, _| Ok(key.to_vec()))?;
+        for key in &old {
+            write.delete_cf(self.family(Family::DedupTimes)?, key);
+            write.delete_cf(self.family(Family::Dedup)?, key.get(8..).unwrap_or_default());
+        }
+        if !old.is_empty() {
+            // Not synced: an old key that comes back in a crash is dropped again.
+            self.write(write, &WriteOptions::default(), "the dropping of idempotency keys")?;
+        }
+        drop(state);
+        Ok(old.len())
+    }
+
+    pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.lock_writes()?;
+        if self.get(Family::Blobs, &digest.0)?.is_some() {
+            return Ok(());
+        }
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(Family::Blobs)?, digest.0, bytes);
+        self.write_synced(&mut state, write, "a component")?;
+        // A component is large: it goes to its table at once and does not stay in memory.
+        self.db.flush_cf(self.family(Family::Blobs)?).map_err(|e| self.fail("a component", e.to_string()))
+    }
+
+    pub(super) fn write_deployment(&self, row: &DeploymentRow) -> Result<PutDeployment, StoreError> {
+        let mut state = self.lock_writes()?;
+        let key = keys::pair(&row.name, &row.version);
+        let what = || format!("the deployment {}@{}", row.name, row.version);
+        if let Some(old) = self.row::<DeploymentRow>(Family::Deployments, &key, what)? {
+            let same = old.digest == row.digest;
+            return Ok(if same { PutDeployment::Same } else { PutDeployment::Different(old.digest) });
+        }
+        let order = state.deployments.saturating_add(1);
+        let mut write = WriteBatch::default();
+        let bytes = encode("a deployment", &DeploymentRow { order, ..row.clone() })?;
+        write.put_cf(self.family(Family::Deployments)?, key, bytes);
+        write.put_cf(self.family(Family::Meta)?, META_DEPLOYMENTS, order.to_be_bytes());
+        self.write_synced(&mut state, write, "a deployment")?;
+        state.deployments = order;
+        Ok(PutDeployment::Created)
+    }
+}
+
+impl Group<'_> {
+    /// Whether the batch may be written. Writes nothing.
+    fn check(&self, batch: &Batch) -> Result<Result<(), CommitError>, StoreError> {
+        if let Err(malformed) = batch.check() {
+            return Ok(Err(malformed));
+        }
+        let (key, run, expected) = (batch.key, batch.run, batch.expected_last);
+        if let Some(found) = self.other_last_event(key, run, expected)? {
+            return Ok(Err(CommitError::Conflict { key, run, expected, found }));
+        }
+        let Some(row) = &batch.dedup else { return Ok(Ok(())) };
+        let taken = match self.dedup.get(&keys::pair(&row.scope, &row.key)) {
+            Some(taken) => Some(taken.clone()),
+            None => crate::Store::dedup(self.store, &row.scope, &row.key)?,
+        };
+        Ok(taken.map_or(Ok(()), |taken| Err(CommitError::Duplicate(Box::new(taken)))))
+    }
+
+    /// The run's last event, if it is not the expected one. Costs two gets, of which the second is for a key
+    /// that is mostly absent.
+    fn other_last_event(
+        &self,
+        key: InstanceKey,
+        run: RunNumber,
+        expected: EventId,
+    ) -> Result<Option<EventId>, StoreError> {
+        if let Some(found) = self.last_events.get(&(key, run)) {
+            return Ok((*found != expected).then_some(*found));
+        }
+        let is_stored = |id: EventId| Ok(self.store.get(Family::Events, &keys::numbered(key, run, id.0))?.is_some());
+        let reached = expected == EventId::NONE || is_stored(expected)?;
+        if reached && (expected.next() == expected || !is_stored(expected.next())?) {
+            return Ok(None);
+        }
+        self.store.last_event(key, run).map(Some)
+    }
+
+    fn put(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let (store, key, run) = (self.store, batch.key, batch.run);
+        let events = store.family(Family::Events)?;
+        for (id, bytes) in &batch.events {
+            self.write.put_cf(events, keys::numbered(key, run, id.0), bytes);
+        }
+        self.last_events.insert((key, run), batch.last_event());
+        if let Some(row) = &batch.row {
+            self.put_row(batch, row)?;
+        }
+        self.put_timers_and_tasks(batch)?;
+        if !batch.log.is_empty() {
+            self.put_log(key, run, &batch.log)?;
+        }
+        if let Some(row) = &batch.dedup {
+            self.put_dedup(row)?;
+        }
+        Ok(())
+    }
+
+    fn put_row(&mut self, batch: &Batch, row: &InstanceRow) -> Result<(), StoreError> {
+        let (key, store) = (batch.key, self.store);
+        self.write.put_cf(store.family(Family::Instances)?, key.0, encode("an instance's row", row)?);
+        let entry = row.index_keys();
+        if batch.previous == Some(entry) {
+            return Ok(());
+        }
+        let index = store.family(Family::Index)?;
+        if let Some(previous) = batch.previous {
+            self.write.delete_cf(index, keys::index(previous, key));
+        }
+        self.write.put_cf(index, keys::index(entry, key), []);
+        Ok(())
+    }
+
+    fn put_timers_and_tasks(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let (timers, tasks) = (self.store.family(Family::Timers)?, self.store.family(Family::Tasks)?);
+        for row in &batch.drop_timers {
+            self.write.delete_cf(timers, keys::timer(row));
+        }
+        for row in &batch.put_timers {
+            self.write.put_cf(timers, keys::timer(row), []);
+        }
+        for (run, op) in &batch.drop_tasks {
+            self.write.delete_cf(tasks, keys::numbered(batch.key, *run, op.0));
+        }
+        for row in &batch.put_tasks {
+            self.write.put_cf(tasks, keys::numbered(row.key, row.run, row.op.0), row.attempt.0.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    fn put_dedup(&mut self, row: &DedupRow) -> Result<(), StoreError> {
+        let key = keys::pair(&row.scope, &row.key);
+        let by_time = [&keys::time(row.at)[..], &key[..]].concat();
+        self.write.put_cf(self.store.family(Family::Dedup)?, &key, encode("an idempotency key", row)?);
+        self.write.put_cf(self.store.family(Family::DedupTimes)?, by_time, []);
+        self.dedup.insert(key, row.clone());
+        Ok(())
+    }
+
+    fn put_log(&mut self, key: InstanceKey, run: RunNumber, lines: &[LogLine]) -> Result<(), StoreError> {
+        let store = self.store;
+        let family = store.family(Family::Log)?;
+        let mut log = match self.logs.remove(&(key, run)) {
+            Some(log) => log,
+            None => PendingLog { head: store.log_head(key, run)?, lines: Vec::new() },
+        };
+        for line in lines {
+            let bytes = wide(line.len_bytes());
+            self.write.put_cf(family, keys::numbered(key, run, log.head.next), encode("a log line", line)?);
+            log.lines.push((log.head.next, bytes));
+            log.head.next = log.head.next.saturating_add(1);
+            log.head.bytes = log.head.bytes.saturating_add(bytes);
+        }
+        if log.head.bytes > wide(store.log_bytes_kept) {
+            self.trim_log(key, run, &mut log)?;
+        }
+        self.logs.insert((key, run), log);
+        Ok(())
+    }
+
+    /// Drops the oldest lines: first those in the database, then those of this commit.
+    fn trim_log(&mut self, key: InstanceKey, run: RunNumber, log: &mut PendingLog) -> Result<(), StoreError> {
+        const PAGE: usize = 256;
+        let target = wide(log_trim_target(self.store.log_bytes_kept));
+        let stored_end = log.lines.first().map_or(log.head.next, |(number, _)| *number);
+        while log.head.bytes > target {
+            let page = self.store.log_lines(key, run, log.head.first, stored_end, PAGE)?;
+            if page.is_empty() {
+                break;
+            }
+            for (number, line) in page {
+                if log.head.bytes > target {
+                    self.drop_log_line(key, run, log, number, wide(line.len_bytes()))?;
+                }
+            }
+        }
+        let pending = std::mem::take(&mut log.lines);
+        for (number, bytes) in pending {
+            if log.head.bytes > target {
+                self.drop_log_line(key, run, log, number, bytes)?;
+            } else {
+                log.lines.push((number, bytes));
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_log_line(
+        &mut self,
+        key: InstanceKey,
+        run: RunNumber,
+        log: &mut PendingLog,
+        number: u64,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.write.delete_cf(self.store.family(Family::Log)?, keys::numbered(key, run, number));
+        log.head.first = number.saturating_add(1);
+        log.head.bytes = log.head.bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    fn put_log_heads(&mut self) -> Result<(), StoreError> {
+        let family = self.store.family(Family::Log)?;
+        for ((key, run), log) in &self.logs {
+            self.write.put_cf(family, keys::run(*key, *run), encode("a log's head", &log.head)?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Activities for the black-box tests: some that work, some that misbehave, each in one way.
+
+use rehydrate::{ActivityContext, Attempt, Failure, HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// Gives its input back.
+#[rehydrate::activity]
+fn echo(value: Value) -> Result<Value, Failure> {
+    Ok(value)
+}
+
+/// Gives the attempt under way.
+#[rehydrate::activity]
+fn attempt(ctx: ActivityContext, _input: Value) -> Result<Attempt, Failure> {
+    Ok(ctx.attempt().clone())
+}
+
+/// The input of [`fail`].
+#[derive(Deserialize)]
+struct Fail {
+    failure: Failure,
+    /// The attempt that succeeds; none: none does.
+    succeed_at: Option<u32>,
+}
+
+/// Fails as told, until the attempt that succeeds; gives that attempt's number.
+#[rehydrate::activity]
+fn fail(ctx: ActivityContext, input: Fail) -> Result<u32, Failure> {
+    let attempt = ctx.attempt().attempt;
+    match input.succeed_at {
+        Some(succeed_at) if attempt >= succeed_at => Ok(attempt),
+        _ => Err(input.failure),
+    }
+}
+
+/// The input of [`sleep`] and [`heartbeat`].
+#[derive(Deserialize)]
+struct Millis {
+    ms: u64,
+}
+
+/// Takes that long.
+#[rehydrate::activity]
+fn sleep(input: Millis) -> Result<u64, Failure> {
+    std::thread::sleep(Duration::from_millis(input.ms));
+    Ok(input.ms)
+}
+
+/// The input of [`http_get`].
+#[derive(Deserialize)]
+struct HttpGet {
+    url: String,
+}
+
+/// Fetches a URL over wasi:http; any status is an answer.
+#[rehydrate::activity]
+async fn http_get(input: HttpGet) -> Result<HttpResponse, Failure> {
+    let request = HttpRequest::get(input.url);
+    #[cfg(target_family = "wasm")]
+    return rehydrate::http::send(&request).await;
+    #[cfg(not(target_family = "wasm"))]
+    return Err(Failure::rejected("native", format!("{} is fetched only in a component", request.url)));
+}
+
+/// What [`heartbeat`] gives when it was told to end.
+#[derive(Serialize)]
+struct Beats {
+    beats: u64,
+}
+
+/// Beats, with that pause between two beats, until it is told to end.
+#[rehydrate::activity]
+fn heartbeat(ctx: ActivityContext, input: Millis) -> Result<Beats, Failure> {
+    let mut beats = 0;
+    while ctx.heartbeat_with(&beats)? {
+        beats += 1;
+        std::thread::sleep(Duration::from_millis(input.ms));
+    }
+    Ok(Beats { beats })
+}
+
+/// Panics with that message.
+#[rehydrate::activity]
+fn panic(message: String) -> Result<(), Failure> {
+    panic!("{message}")
+}
+
+/// Uses the CPU for ever.
+#[rehydrate::activity]
+fn loop_forever(_input: Value) -> Result<(), Failure> {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Takes memory until there is none.
+#[rehydrate::activity]
+fn eat_memory(_input: Value) -> Result<usize, Failure> {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(black_box(vec![1_u8; 1 << 20]));
+        if eaten.len() == usize::MAX {
+            return Ok(eaten.len());
+        }
+    }
+}
+
+/// Gives that many bytes of text.
+#[rehydrate::activity]
+fn big_output(bytes: usize) -> Result<String, Failure> {
+    Ok("x".repeat(bytes))
+}
+
+rehydrate::activities!(echo, attempt, fail, sleep, http_get, heartbeat, panic, loop_forever, eat_memory, big_output,);

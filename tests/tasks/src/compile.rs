@@ -1,0 +1,54 @@
+//! Builds the host, the job service, the sample and the guests of the tests.
+
+use crate::prerequisites::{Environment, GUEST_TARGET};
+use crate::process::succeeds;
+use crate::say;
+use crate::workspace::{Workspace, cargo};
+use anyhow::{Context, bail};
+use std::process::Command;
+use std::time::Duration;
+
+/// The longest a build may take: on two slow cores the first one needs about half an hour.
+pub const BUILD_LIMIT: Duration = Duration::from_secs(3 * 3600);
+
+/// Runs one cargo command in the checkout.
+pub fn run_cargo(workspace: &Workspace, environment: &Environment, arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo());
+    environment.apply(command.current_dir(&workspace.root).args(arguments));
+    command.env("CARGO_TARGET_DIR", &workspace.target);
+    if succeeds(&mut command, BUILD_LIMIT)? {
+        return Ok(());
+    }
+    bail!("`cargo {}` failed; what it printed above says why", arguments.join(" "))
+}
+
+/// The programs of this machine: host and job service.
+pub fn programs(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
+    if workspace.is_warm() {
+        say("building the host and the job service");
+    } else {
+        say("building the host and the job service; the first time this compiles RocksDB (C++) and wasmtime,");
+        say("which takes about 15 minutes on 2 cores and is done once");
+    }
+    run_cargo(workspace, environment, &["build", "--release", "-p", "rehydrate-cli", "-p", "job-service"])
+}
+
+/// The sample workflow, as a component.
+pub fn sample(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
+    say("building the sample workflow as a component");
+    run_cargo(workspace, environment, &["build", "--release", "--target", GUEST_TARGET, "-p", "job-with-callback"])
+}
+
+/// The guests of the tests, as components; `test_guests_changed.wasm` is the same workflow after a change of
+/// its code, for the tests of replay.
+pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
+    say("building the guests of the tests as components");
+    let build = ["build", "--release", "--target", GUEST_TARGET];
+    let changed = [&build[..], &["-p", "test-guests", "--features", "changed"]].concat();
+    run_cargo(workspace, environment, &changed)?;
+    let from = workspace.component("test_guests");
+    let to = workspace.component("test_guests_changed");
+    std::fs::copy(&from, &to).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
+    let plain = [&build[..], &["-p", "test-guests", "-p", "test-activities", "-p", "test-refused"]].concat();
+    run_cargo(workspace, environment, &plain)
+}

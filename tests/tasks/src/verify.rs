@@ -1,0 +1,36 @@
+//! `cargo verify`: all tests. `cargo lint`: formatting and clippy.
+
+use crate::compile::{guests, programs, run_cargo, sample};
+use crate::prerequisites::{self, Environment};
+use crate::say;
+use crate::workspace::Workspace;
+use std::time::Instant;
+
+/// Builds everything and runs every test; the black-box tests twice, the second time with room for one
+/// resident instance only.
+pub fn run(install: bool) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let environment = prerequisites::check(install)?;
+    let workspace = Workspace::find()?;
+    programs(&workspace, &environment)?;
+    sample(&workspace, &environment)?;
+    guests(&workspace, &environment)?;
+    say("running all tests");
+    run_cargo(&workspace, &environment, &["test", "--release", "--workspace"])?;
+    say("running the black-box tests again, with a resident cache of 1");
+    let resident = environment.with("REHYDRATE_TEST_RESIDENTS", "1");
+    run_cargo(&workspace, &resident, &["test", "--release", "-p", "rehydrate-blackbox", "--test", "main"])?;
+    say(&format!("all tests passed, in {} s with the build", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Checks formatting and runs clippy over everything, warnings being errors.
+pub fn lint(install: bool) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    say("checking the formatting");
+    run_cargo(&workspace, &Environment::default(), &["fmt", "--all", "--check"])?;
+    let environment = prerequisites::check(install)?;
+    say("running clippy");
+    let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    run_cargo(&workspace, &environment, &clippy)
+}
