@@ -619,3 +619,7 @@ fn diverged(event: EventId, expected: String, got: String) -> Stop {
 #[cfg(test)]
 #[path = "replay_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "replay_property_tests.rs"]
+mod property_tests;

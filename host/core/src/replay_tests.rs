@@ -953,6 +953,23 @@ fn a_command_with_a_cause_that_is_no_inbound_event_is_a_divergence_not_a_hang() 
 }
 
 #[test]
+fn a_command_after_the_end_is_a_divergence() {
+    let mut run = Run::start();
+    run.finish();
+    let body = EventBody::StatusSet { status: "1".to_owned() };
+    run.history.push(Event { id: EventId(3), time: secs(9), cause: EventId(1), body });
+    let mut again = run.evicted();
+    check_divergence(
+        again.replay.finish(Ok("null".to_owned())),
+        expect![[r#"
+        event 3
+        expected StatusSet to 1
+        got the workflow returned
+    "#]],
+    );
+}
+
+#[test]
 fn a_history_without_its_start_is_none() {
     let new = |history| Replay::new(history, EventId::NONE, Limits::default(), origin()).map(drop);
     assert_eq!(new(vec![]), Err(NotAHistory));
@@ -1022,6 +1039,21 @@ fn another_change_at_the_place_of_a_recorded_one_is_not_in_force() {
     assert!(run.patched("tax".to_owned()).unwrap());
     let mut again = run.evicted();
     assert!(!again.patched("fee".to_owned()).unwrap());
+    assert!(again.patched("tax".to_owned()).unwrap());
+}
+
+#[test]
+fn a_change_recorded_for_a_later_place_is_not_in_force_at_an_earlier_one() {
+    let mut run = Run::start();
+    let a = run.activity("a");
+    run.wait_for(a);
+    run.inbound(completed(a));
+    assert!(run.patched("tax".to_owned()).unwrap());
+    let mut again = run.evicted();
+    let a = again.activity("a");
+    assert!(!again.patched("tax".to_owned()).unwrap(), "the run passed here without asking");
+    again.wait_for(a);
+    again.unblock().unwrap();
     assert!(again.patched("tax".to_owned()).unwrap());
 }
 
@@ -1297,10 +1329,11 @@ fn a_stop_reads_as_a_sentence() {
     expect![[r#"
         limit `name-bytes` reached: the change id is too long in bytes (9, at most 8);
         raise `limits.name-bytes` in the configuration or make the workflow smaller
-        the workflow does not match its history at event 2: expected ActivityScheduled `a` with input 1 and no options, got SignalAwaited `go`
+        the workflow does not match its history at event 2:
+        expected ActivityScheduled `a` with input 1 and no options, got SignalAwaited `go`
         wait-any was called with nothing to wait for
     "#]]
-    .assert_eq(&(text(limit) + &text(diverged) + &text(misuse)).replace("; ", ";\n"));
+    .assert_eq(&(text(limit) + &text(diverged) + &text(misuse)).replace("; ", ";\n").replace(": exp", ":\nexp"));
 }
 
 // ---- stored histories ------------------------------------------------------------------------------

@@ -83,8 +83,11 @@ impl LogBuffer {
 
     /// Adds a line. `silent` in replay: it counts for nothing and is not kept, but a panic is remembered.
     pub fn line(&mut self, level: Level, text: String, silent: bool, limit: usize) -> Result<(), LimitExceeded> {
-        if let Some(start) = text.find(PANIC_PREFIX) {
-            self.last_panic = Some(text[start..].to_owned());
+        // An SDK says it in one line of its own; a bare runtime only on stderr, within a sentence.
+        match text.find(PANIC_PREFIX) {
+            Some(0) => self.last_panic = Some(text.clone()),
+            Some(start) if self.last_panic.is_none() => self.last_panic = Some(text[start..].to_owned()),
+            _ => {}
         }
         if silent {
             return Ok(());
@@ -141,6 +144,7 @@ mod tests {
     fn the_message_of_a_panic_is_remembered_even_in_replay() {
         let mut log = LogBuffer::default();
         log.line(Level::Error, "panicked at src/x.rs:1:2: no luck".into(), true, 100).unwrap();
+        log.line(Level::Warn, "thread 'main' panicked at src/x.rs:1:2:".into(), true, 100).unwrap();
         assert_eq!(log.last_panic(), Some("panicked at src/x.rs:1:2: no luck"));
     }
 }

@@ -57,6 +57,8 @@ pub enum Post {
     Timer(TimerRow),
     /// A new run.
     Start(Box<StartPlan>, Reply<StartReply>),
+    /// The guest has a turn to take that a crash kept it from.
+    Wake,
     /// A paused instance is to try again.
     Resume(Reply<()>),
     /// The instance is to go on with another component.

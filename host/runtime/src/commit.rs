@@ -24,7 +24,9 @@ fn stopped() -> RuntimeError {
 impl Commits {
     /// Starts the commit thread. `on_fatal` is called when the store fails: the process should end.
     pub fn start(store: Arc<dyn Store>, on_fatal: Arc<dyn Fn(String) + Send + Sync>) -> std::io::Result<Commits> {
-        let options = CommitterOptions::new(Box::new(move |error| on_fatal(error.to_string())));
+        let on_fatal = Box::new(move |error: &rehydrate_store::StoreError| on_fatal(error.to_string()));
+        // The requests under way are bounded here; the queue must take them without blocking a thread.
+        let options = CommitterOptions { queue_bytes_max: usize::MAX, ..CommitterOptions::new(on_fatal) };
         let committer = Committer::start(store, options)?;
         Ok(Commits { committer, under_way: Semaphore::new(UNDER_WAY_MAX) })
     }

@@ -427,7 +427,14 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
         let tasks = instances.store.tasks(after.as_ref(), PAGE)?;
         let Some(last) = tasks.last().copied() else { break };
         count += tasks.len();
-        tasks.into_iter().for_each(|task| workers::dispatch(instances, task));
+        for task in tasks {
+            // A task of no operation is the mark of a guest with a turn to take.
+            if task.op == EventId::NONE {
+                instances.post(task.key, Post::Wake);
+            } else {
+                workers::dispatch(instances, task);
+            }
+        }
         after = Some(last);
     }
     let mut query =

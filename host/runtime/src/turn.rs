@@ -84,6 +84,16 @@ impl Turn {
         TimerRow { due, key: self.key, run: self.run, op, purpose }
     }
 
+    /// Marks that the guest has a turn to take: a task of no operation.
+    pub fn mark_guest(&mut self) {
+        self.tasks.insert(EventId::NONE, Some(AttemptNumber::FIRST));
+    }
+
+    /// The guest has taken its turn.
+    pub fn unmark_guest(&mut self) {
+        self.tasks.insert(EventId::NONE, None);
+    }
+
     /// Drops a timer row that nothing wants any more.
     pub fn drop_timer(&mut self, row: TimerRow) {
         self.timers.insert(row, false);
@@ -130,7 +140,9 @@ impl Turn {
                 Some(attempt) => {
                     let task = TaskRow { key: self.key, run: self.run, op, attempt };
                     batch.put_tasks.push(task);
-                    release.dispatch.push(task);
+                    if op != EventId::NONE {
+                        release.dispatch.push(task);
+                    }
                 }
                 None => {
                     batch.drop_tasks.push((self.run, op));

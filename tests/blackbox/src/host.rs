@@ -16,6 +16,8 @@ pub struct HostSettings {
     pub arguments: Vec<String>,
     /// The text of a configuration file.
     pub config: Option<String>,
+    /// Leaves the outbound policy as it is for every user: nothing on this machine is allowed.
+    pub closed: bool,
 }
 
 /// A host. It ends, and its data is removed, when this is dropped.
@@ -64,7 +66,9 @@ impl Host {
         let mut arguments = vec!["serve".to_owned(), "--data-dir".to_owned(), self.data().display().to_string()];
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{}", self.admin)]);
         arguments.extend(["--public-listen".to_owned(), format!("127.0.0.1:{}", self.public)]);
-        arguments.extend(["--allow-outbound".to_owned(), "127.0.0.1".to_owned()]);
+        if !self.settings.closed {
+            arguments.extend(["--allow-outbound".to_owned(), "127.0.0.1".to_owned()]);
+        }
         if let Ok(residents) = std::env::var("REHYDRATE_TEST_RESIDENTS") {
             arguments.extend(["--resident-instances".to_owned(), residents]);
         }

@@ -101,6 +101,12 @@ impl Sink {
         self.received.lock().expect("no recorder panics").clone()
     }
 
+    /// What was received so far at one path.
+    pub fn received_at(&self, path: &str) -> Vec<Received> {
+        let all = self.received.lock().expect("no recorder panics");
+        all.iter().filter(|one| one.path == path).cloned().collect()
+    }
+
     /// The first request for which `wanted` holds, as soon as there is one.
     pub async fn received_when(&self, what: &str, wanted: impl Fn(&Received) -> bool) -> Received {
         eventually(&format!("the sink received {what}"), async || {

@@ -1,6 +1,7 @@
 //! Taking turns: deciding inputs, running the guest, committing, releasing.
 
 use super::{Instances, LiveGuest, Post, Reply, Resident};
+use crate::api::StartReply;
 use crate::catalog::internal;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::tokens::RunUrls;
@@ -24,9 +25,13 @@ pub const HOST_FAULT: &str = "host.fault";
 /// The code of a pause because the component does not match the history.
 pub const DIVERGED: &str = "workflow.diverged";
 
+/// Slices of time a guest may take before what woke it is committed without waiting for it.
+const SLICES_BEFORE_EARLY_COMMIT: u32 = 5;
+
 /// Who is told what once the turn is durable.
-enum Told {
+pub(super) enum Told {
     Answer(Reply<Answer>, Answer),
+    Started(Reply<StartReply>, StartReply),
     Done(Reply<()>),
     Timer(TimerRow, bool),
 }
@@ -36,6 +41,8 @@ impl Told {
         match (self, failed) {
             (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
             (Told::Answer(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
+            (Told::Started(reply, started), None) => drop(reply.send(Ok(started))),
+            (Told::Started(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Done(reply), None) => drop(reply.send(Ok(()))),
             (Told::Done(reply), Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Timer(row, dropped), failed) => instances.timers.done(&row, dropped && failed.is_none()),
@@ -50,6 +57,10 @@ struct Work {
     told: Vec<Told>,
     /// All events of the run, while the guest is not there: it is made from them if it is needed.
     events: Vec<Event>,
+    /// The store has a mark that the guest has a turn to take.
+    marked: bool,
+    /// An early commit failed: nothing more may be committed or told.
+    failed: Option<RuntimeError>,
     retry: bool,
 }
 
@@ -66,9 +77,7 @@ impl Instances {
             match post {
                 Post::Start(plan, reply) => {
                     resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
-                    let (started, result) = self.start(key, resident, *plan).await;
-                    resident = started;
-                    drop(reply.send(result));
+                    resident = self.start(key, resident, *plan, reply).await;
                 }
                 other => inputs.push(other),
             }
@@ -118,7 +127,7 @@ impl Instances {
             }
         };
         let turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
-        Ok(Some(Work { resident, turn, told: Vec::new(), events, retry: false }))
+        Ok(Some(Work::new(resident, turn, events)))
     }
 
     /// The same for a run that is just being created: its first event is the only one.
@@ -128,8 +137,10 @@ impl Instances {
         resident: Box<Resident>,
         turn: Turn,
         first: Event,
+        told: Option<Told>,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
-        let mut work = Work { resident, turn, told: Vec::new(), events: vec![first], retry: false };
+        let mut work = Work::new(resident, turn, vec![first]);
+        work.told.extend(told);
         self.run_guest(key, &mut work).await;
         self.try_commit(key, work).await
     }
@@ -141,13 +152,20 @@ impl Instances {
                 if run.is_some_and(|run| run != work.resident.row.run) {
                     return self.answer_for_old_run(key, work, run, input, reply);
                 }
-                let answer = self.decide(key, work, input).await;
-                if let Some(reply) = reply {
-                    match answer {
-                        Ok(answer) => work.told.push(Told::Answer(reply, answer)),
-                        Err(error) => drop(reply.send(Err(error))),
+                match (self.decide(work, input), reply) {
+                    (Ok(decided), reply) => {
+                        work.told.extend(reply.map(|reply| Told::Answer(reply, decided.answer)));
+                        if decided.wakes {
+                            self.run_guest(key, work).await;
+                        }
                     }
+                    (Err(error), Some(reply)) => drop(reply.send(Err(error))),
+                    (Err(error), None) => tracing::error!(?key, %error, "an input of the host's own was refused"),
                 }
+            }
+            Post::Wake => {
+                work.marked = true;
+                self.run_guest(key, work).await;
             }
             Post::Timer(row) => self.take_timer(key, work, row).await,
             Post::Resume(reply) => {
@@ -191,13 +209,16 @@ impl Instances {
     async fn take_timer(self: &Arc<Self>, key: InstanceKey, work: &mut Work, row: TimerRow) {
         let wanted = row.run == work.resident.row.run;
         let input = Input::TimerDue { op: row.op, purpose: row.purpose };
-        let answer = if wanted { self.decide(key, work, input).await } else { Ok(Answer::Gone) };
         let due = clock::now() >= row.due;
-        let dropped = due && answer.is_ok();
+        let decided = if wanted { self.decide(work, input) } else { Ok(Decided { answer: Answer::Gone, wakes: false }) };
+        let dropped = due && decided.is_ok();
         if dropped {
             work.turn.drop_timer(row);
         }
         work.told.push(Told::Timer(row, dropped));
+        if decided.is_ok_and(|decided| decided.wakes) {
+            self.run_guest(key, work).await;
+        }
     }
 
     /// A post for a run that is over: answered from that run's own history, nothing is changed.
@@ -224,8 +245,8 @@ impl Instances {
         }
     }
 
-    /// Decides one input, records what it led to and lets the guest go on.
-    async fn decide(self: &Arc<Self>, key: InstanceKey, work: &mut Work, input: Input) -> Result<Answer, RuntimeError> {
+    /// Decides one input and records what it led to.
+    fn decide(&self, work: &mut Work, input: Input) -> Result<Decided, RuntimeError> {
         let now = clock::now();
         let evidence = match &input {
             Input::CallbackPosted { op, outcome, .. } => Some((*op, format!("{outcome:?}"))),
@@ -247,10 +268,7 @@ impl Instances {
                 None => work.events.push(event),
             }
         }
-        if wakes {
-            self.run_guest(key, work).await;
-        }
-        Ok(decision.answer)
+        Ok(Decided { answer: decision.answer, wakes })
     }
 
     /// Runs the guest to its next wait, unless the instance has ended or is paused.
@@ -270,10 +288,15 @@ impl Instances {
             },
         };
         live.guest.begin_turn(clock::now());
+        let mut slices = 0;
         let step = loop {
             match live.guest.step() {
                 Step::Yielded => tokio::task::yield_now().await,
                 other => break other,
+            }
+            slices += 1;
+            if slices == SLICES_BEFORE_EARLY_COMMIT {
+                self.commit_early(key, work).await;
             }
         };
         work.turn.log(stored_lines(live.guest.take_log()));
@@ -321,6 +344,28 @@ impl Instances {
         Ok(LiveGuest { guest: WorkflowGuest::new(&component, replay, urls), _room: room })
     }
 
+    /// The guest takes its time: what woke it is committed and answered now, with a mark that the guest has a
+    /// turn to take, so that a crash does not leave it asleep.
+    async fn commit_early(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
+        if work.turn.is_empty() || work.failed.is_some() {
+            return;
+        }
+        work.resident.describe();
+        let last = work.resident.state.last;
+        let next = Turn::new(key, work.resident.row.run, last, Some(work.resident.row.index_keys()));
+        let mut turn = std::mem::replace(&mut work.turn, next);
+        turn.mark_guest();
+        work.marked = true;
+        let told = std::mem::take(&mut work.told);
+        match self.commit_turn(key, &mut work.resident, turn).await {
+            Ok(()) => told.into_iter().for_each(|told| told.tell(self, None)),
+            Err(error) => {
+                told.into_iter().for_each(|told| told.tell(self, Some(&error)));
+                work.failed = Some(error);
+            }
+        }
+    }
+
     async fn commit(self: &Arc<Self>, key: InstanceKey, work: Work) -> Option<Box<Resident>> {
         self.try_commit(key, work).await.0
     }
@@ -330,35 +375,46 @@ impl Instances {
         key: InstanceKey,
         work: Work,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
-        let Work { mut resident, turn, told, retry, .. } = work;
-        if turn.is_empty() {
-            told.into_iter().for_each(|told| told.tell(self, None));
-            return (Some(resident), Ok(()));
+        let Work { mut resident, mut turn, told, retry, marked, failed, .. } = work;
+        if marked {
+            turn.unmark_guest();
         }
-        resident.describe();
-        let (batch, release) = turn.finish(Some(&resident.row));
-        let wrote_row = batch.row.is_some();
-        let result = match self.commits.commit(batch).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refused)) => Err(commit_refused(refused)),
-            Err(error) => Err(error),
+        let committed = match failed {
+            Some(error) => Err(error),
+            None if turn.is_empty() => Ok(()),
+            None => {
+                resident.describe();
+                self.commit_turn(key, &mut resident, turn).await
+            }
         };
-        if let Err(error) = result {
+        if let Err(error) = committed {
             tracing::warn!(?key, %error, "a turn was not committed");
             told.into_iter().for_each(|told| told.tell(self, Some(&error)));
             return (None, Err(error));
         }
+        told.into_iter().for_each(|told| told.tell(self, None));
+        if retry {
+            self.try_again(key);
+        }
+        (Some(resident), Ok(()))
+    }
+
+    async fn commit_turn(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        resident: &mut Resident,
+        turn: Turn,
+    ) -> Result<(), RuntimeError> {
+        let (batch, release) = turn.finish(Some(&resident.row));
+        let wrote_row = batch.row.is_some();
+        self.commits.commit(batch).await?.map_err(commit_refused)?;
         if wrote_row {
             resident.stored = Some(resident.row.index_keys());
             resident.stored_last = resident.state.last;
         }
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
         self.release(key, release);
-        told.into_iter().for_each(|told| told.tell(self, None));
-        if retry {
-            self.try_again(key);
-        }
-        (Some(resident), Ok(()))
+        Ok(())
     }
 
     /// What the turn led to becomes visible.
@@ -387,7 +443,18 @@ impl Instances {
     }
 }
 
+/// What deciding an input came to.
+struct Decided {
+    answer: Answer,
+    /// The guest may have something to do.
+    wakes: bool,
+}
+
 impl Work {
+    fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
+        Work { resident, turn, told: Vec::new(), events, marked: false, failed: None, retry: false }
+    }
+
     fn apply(&mut self, event: &Event) {
         let mut effects: Vec<Effect> = Vec::new();
         self.resident.state.apply(event, &mut effects);
@@ -475,7 +542,7 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                 };
                 instances.timers.done(&row, dropped);
             }
-            Post::Input { reply: None, .. } | Post::Start(..) => {}
+            Post::Input { reply: None, .. } | Post::Start(..) | Post::Wake => {}
         }
     }
 }

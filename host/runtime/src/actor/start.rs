@@ -1,7 +1,7 @@
 //! Starting a run: the policies for an id that is taken, and the first turn.
 
-use super::process::ended;
-use super::{Instances, Resident};
+use super::process::{Told, ended};
+use super::{Instances, Reply, Resident};
 use crate::api::{ConflictPolicy, ReusePolicy, StartReply};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
@@ -47,22 +47,29 @@ impl Instances {
         key: InstanceKey,
         resident: Option<Box<Resident>>,
         plan: StartPlan,
-    ) -> (Option<Box<Resident>>, Result<StartReply, RuntimeError>) {
+        reply: Reply<StartReply>,
+    ) -> Option<Box<Resident>> {
         let row = match &resident {
             Some(resident) => Ok(Some(resident.row.clone())),
             None => self.store.instance(key).map_err(RuntimeError::from),
         };
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => return (resident, Err(error)),
-        };
-        match self.position(row.as_ref(), &plan) {
-            Err(error) => (resident, Err(error)),
-            Ok(Position::Existing(reply)) => (resident, Ok(reply)),
-            Ok(Position::New(run)) => self.begin_run(key, plan, run, row.as_ref()).await,
-            Ok(Position::AfterTerminating(run)) => match self.end_run(key, resident).await {
-                Ok(row) => self.begin_run(key, plan, run, Some(&row)).await,
-                Err(error) => (None, Err(error)),
+        let position = row.and_then(|row| self.position(row.as_ref(), &plan).map(|position| (position, row)));
+        match position {
+            Err(error) => {
+                drop(reply.send(Err(error)));
+                resident
+            }
+            Ok((Position::Existing(existing), _)) => {
+                drop(reply.send(Ok(existing)));
+                resident
+            }
+            Ok((Position::New(run), row)) => self.begin_run(key, plan, run, row.as_ref(), reply).await,
+            Ok((Position::AfterTerminating(run), _)) => match self.end_run(key, resident).await {
+                Ok(row) => self.begin_run(key, plan, run, Some(&row), reply).await,
+                Err(error) => {
+                    drop(reply.send(Err(error)));
+                    None
+                }
             },
         }
     }
@@ -109,7 +116,8 @@ impl Instances {
         plan: StartPlan,
         run: RunNumber,
         previous: Option<&InstanceRow>,
-    ) -> (Option<Box<Resident>>, Result<StartReply, RuntimeError>) {
+        reply: Reply<StartReply>,
+    ) -> Option<Box<Resident>> {
         let now = clock::now();
         let mut state = InstanceState::new(0);
         let body = EventBody::InstanceStarted {
@@ -146,9 +154,8 @@ impl Instances {
             problem: None,
         };
         let resident = Box::new(Resident { row, state, guest: None, stored, stored_last: EventId::NONE });
-        let (resident, result) = self.first_turn(key, resident, turn, first).await;
-        let reply = StartReply { id: plan.id, run, version: plan.version, created: true };
-        (resident, result.map(|()| reply))
+        let started = StartReply { id: plan.id, run, version: plan.version, created: true };
+        self.first_turn(key, resident, turn, first, Some(Told::Started(reply, started))).await.0
     }
 
     /// Terminates the run that is in the way; gives its last row.
@@ -177,7 +184,7 @@ impl Instances {
         resident.state.apply(&event, &mut effects);
         turn.effects(effects);
         turn.event(event.clone());
-        let (resident, result) = self.first_turn(key, resident, turn, event).await;
+        let (resident, result) = self.first_turn(key, resident, turn, event, None).await;
         result?;
         resident.map(|resident| resident.row).ok_or_else(|| RuntimeError::no_instance("(unknown)"))
     }

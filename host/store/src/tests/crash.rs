@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 const CHILD: &str = "REHYDRATE_STORE_CRASH_CHILD";
+const ASKS_FOR_TOO_MUCH: &str = "REHYDRATE_STORE_CRASH_ASKS_FOR_TOO_MUCH";
 const INSTANCES: u8 = 8;
 const ROUNDS: usize = 20;
 const ENDED_BY_FAILURE: i32 = 3;
@@ -24,7 +25,14 @@ fn a_child_commits_until_it_is_killed() {
     };
     let committer = Committer::start(store, CommitterOptions::new(Box::new(end))).unwrap();
     let out = Arc::new(std::sync::Mutex::new(std::io::stdout()));
+    let mut rounds = 0;
     loop {
+        rounds += 1;
+        if rounds == 50 && std::env::var_os(ASKS_FOR_TOO_MUCH).is_some() {
+            let too_much = vec![(EventId(1), vec![0; 80 << 20])];
+            let batch = Batch { events: too_much, ..Batch::new(key(99), RUN, EventId::NONE) };
+            committer.submit(batch, Box::new(|result| panic!("it can't be on disk: {result:?}"))).unwrap();
+        }
         for instance in 1..=INSTANCES {
             let at = &mut last[usize::from(instance) - 1];
             let batch = crash_batch(instance, *at);
@@ -134,13 +142,16 @@ fn everything_acknowledged_survives_kill_9_whole_and_without_a_gap() {
 #[test]
 fn everything_acknowledged_survives_a_disk_that_takes_no_more() {
     let directory = tempfile::tempdir().unwrap();
-    // No file may grow beyond some hundred KiB: a write to the log fails in the middle of the work.
-    let mut child = child(directory.path(), "trap '' XFSZ; ulimit -f 512; ");
+    // No file may grow beyond 32 MiB, and the child writes more than that at once in the middle of its work.
+    let limit = format!("trap '' XFSZ; ulimit -f 65536; {ASKS_FOR_TOO_MUCH}=1; export {ASKS_FOR_TOO_MUCH}; ");
+    let mut child = child(directory.path(), &limit);
     let (acknowledged, seen) = follow(&mut child, usize::MAX);
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(ENDED_BY_FAILURE), "{said}");
     assert!(said.contains("the store could not write a commit"), "{said}");
-    assert!(seen > 100, "it got through {seen} commits before the disk failed");
-    assert_whole(&rocks(directory.path()), &acknowledged);
+    assert!(seen > 100, "it got through {seen} batches before the disk failed");
+    let store = rocks(directory.path());
+    assert_whole(&store, &acknowledged);
+    assert_eq!(store.events(key(99), RUN, EventId(1), 9).unwrap(), [], "what could not be written is not there");
 }

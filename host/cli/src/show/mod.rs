@@ -1,0 +1,9 @@
+//! What people are shown: an instance with the timeline of its attempts, events as lines, how it ended.
+//!
+//! Everything here makes clean text out of the API's answers and knows nothing else.
+
+mod event;
+mod instance;
+
+pub use event::event;
+pub use instance::{end, instance, log_line, replay, started};

@@ -1,0 +1,19 @@
+//! All black-box tests, as one binary: each would link everything again.
+//!
+//! They see what a user sees: the command, HTTP, files. `cargo verify` builds what they start.
+
+mod activities;
+mod architecture;
+mod callbacks;
+mod crash;
+mod deploy;
+mod determinism;
+mod events;
+mod jobs;
+mod limits;
+mod list;
+mod listeners;
+mod messages;
+mod replay;
+mod restart;
+mod start;
