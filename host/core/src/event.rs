@@ -2,8 +2,9 @@
 //!
 //! An event is either a *command* that the guest issued (a fact since it was recorded) or *inbound*:
 //! something that happened outside and was applied while the guest waited. The bytes are a version byte
-//! and postcard; the order of the variants and of their fields is the format, so both only ever grow at
-//! the end. The id is not in the bytes: it is the event's place in the store.
+//! and postcard; the order of the variants and of their fields is the format. New variants go to the end; a
+//! new field in a variant needs a new format byte, as old bytes would not have it. The id is not in the
+//! bytes: it is the event's place in the store.
 
 use crate::failure::{Failure, Json};
 use crate::ids::{AttemptNumber, Digest, EventId};

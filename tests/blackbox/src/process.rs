@@ -1,8 +1,8 @@
 //! A server as a child process: started, waited for, stopped, killed.
 //!
-//! Between the test and the server stands a shell that does nothing but wait on a pipe from the test and kill
-//! the server when it closes. So no server outlives the tests, however they end, and one server can be
-//! shared by all tests of a binary although nothing is dropped when that exits.
+//! Between the test and the server stands a shell, the keeper, which does nothing but wait on a pipe from the
+//! test, and kill the server and wait for it when that closes. So no server outlives the tests, however they
+//! end, and one server can be shared by all tests of a binary although nothing is dropped when that exits.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
@@ -11,18 +11,19 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Starts "$@" in the background, says its id, and kills it when stdin ends. A server that ends by itself is
-/// told by `ended CODE`.
+/// Starts "$@" in the background, says its id, and keeps it until stdin ends. Its own end can be seen by the end
+/// of stdout, which the keeper gives up; the keeper's exit code is the server's.
 const KEEPER: &str = r#"
 "$@" </dev/null &
 server=$!
 echo "pid $server"
-(read -r _; kill -KILL $server) <&0 2>/dev/null &
+exec >/dev/null
+while read -r _; do :; done
+kill -KILL $server 2>/dev/null
 wait $server
-echo "ended $?"
 "#;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -67,17 +68,18 @@ impl Server {
         })
     }
 
-    fn line_within(&self, prefix: &str, limit: Duration) -> Result<String, String> {
+    fn line_within(&self, prefix: &str, limit: Duration) -> Result<String, &'static str> {
         let deadline = Instant::now() + limit;
         let lines = self.lines.lock().expect("no reader of lines panics");
         loop {
-            let line = lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            let line = line.map_err(|_| "took too long".to_owned())?;
-            if let Some(rest) = line.strip_prefix(prefix) {
-                return Ok(rest.trim().to_owned());
-            }
-            if line.starts_with("ended ") {
-                return Err(line);
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(rest) = line.strip_prefix(prefix) {
+                        return Ok(rest.trim().to_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return Err("took too long"),
+                Err(RecvTimeoutError::Disconnected) => return Err("ended"),
             }
         }
     }
@@ -97,23 +99,71 @@ impl Server {
 
     /// kill -9, and returns when the server is gone.
     pub fn kill(self) {
-        // The keeper has not waited for it while it says nothing, so the id can't be another process's.
-        let _ = kill_process(self.pid, Signal::KILL);
-        let _ = self.line_within("ended ", READY_LIMIT);
+        drop(self);
     }
 
     /// Asks the server to end, and gives its exit code when it has.
-    pub fn stop(self) -> i32 {
-        let _ = kill_process(self.pid, Signal::TERM);
-        let ended = self.line_within("ended ", READY_LIMIT);
-        let code = ended.unwrap_or_else(|problem| panic!("{} {problem} while stopping; {}", self.name, self.log_end()));
-        code.parse().expect("the keeper gives a number")
+    pub fn stop(mut self) -> i32 {
+        // The keeper has not waited for it yet, so the id can't be another process's.
+        let asked = kill_process(self.pid, Signal::TERM);
+        let ended = self.line_within("\0", READY_LIMIT);
+        assert_eq!(ended, Err("ended"), "{} was asked to end ({asked:?}); {}", self.name, self.log_end());
+        self.end_keeper().expect("the keeper ends by itself")
+    }
+
+    fn end_keeper(&mut self) -> Option<i32> {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().ok().and_then(|status| status.code())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        self.end_keeper();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> (Server, tempfile::TempDir) {
+        let directory = tempfile::tempdir().unwrap();
+        let server = Server::start(Path::new("/bin/sh"), ["-c", script], &directory.path().join("log"));
+        (server, directory)
+    }
+
+    fn is_alive(pid: u32) -> bool {
+        Path::new("/proc").join(pid.to_string()).exists()
+    }
+
+    #[test]
+    fn a_server_is_gone_when_it_was_killed_or_dropped() {
+        for dropped in [false, true] {
+            let (server, _directory) = shell("echo ready: 7; exec sleep 600");
+            let pid = server.pid();
+            assert_eq!(server.line("ready:"), "7");
+            assert!(is_alive(pid));
+            if dropped {
+                drop(server)
+            } else {
+                server.kill()
+            }
+            assert!(!is_alive(pid));
+        }
+    }
+
+    #[test]
+    fn a_server_asked_to_end_gives_its_exit_code() {
+        let (server, _directory) = shell("trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done");
+        server.line("ready");
+        assert_eq!(server.stop(), 3);
+    }
+
+    #[test]
+    fn a_server_that_ends_too_early_is_noticed_at_once() {
+        let (server, _directory) = shell("echo no data directory >&2");
+        assert_eq!(server.line_within("ready", READY_LIMIT), Err("ended"));
+        assert_eq!(server.log_end(), "no data directory");
     }
 }
