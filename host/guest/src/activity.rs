@@ -219,9 +219,7 @@ fn store(
     store.set_hostcall_fuel(host.limits.turn_bytes.saturating_mul(2));
     store.set_epoch_deadline(1);
     // An attempt that computes gives others their turn at every tick; dropping its future ends it there.
-    store.epoch_deadline_callback(|_| {
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-    });
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store
 }
 
@@ -244,12 +242,7 @@ pub async fn names(component: &ActivityComponent, host: &ActivityHost) -> Result
 impl ActivityHost {
     /// Runs one attempt. The future may be dropped at any point, which interrupts the guest. `log` gets
     /// what it says, also when it is interrupted.
-    pub async fn run(
-        &self,
-        component: &ActivityComponent,
-        request: ActivityRequest,
-        log: &ActivityLog,
-    ) -> Outcome {
+    pub async fn run(&self, component: &ActivityComponent, request: ActivityRequest, log: &ActivityLog) -> Outcome {
         let (name, input) = (request.name.clone(), request.input.clone());
         let mut store = store(component, self, Some(request), &log.0);
         let result = async {

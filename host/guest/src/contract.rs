@@ -4,11 +4,11 @@ use crate::bindings::workflow::rehydrate::workflow::{
     activities, callbacks, control, operations, signals, timers, types,
 };
 use crate::convert;
-use crate::log::LogBuffer;
 use crate::limiter::Limiter;
+use crate::log::LogBuffer;
 use crate::workflow::CallbackUrls;
-use rehydrate_core::replay::WaitMode;
 use rehydrate_core::limits::check;
+use rehydrate_core::replay::WaitMode;
 use rehydrate_core::{EventId, Failure, Nanos, Replay, Stop};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,7 +90,6 @@ impl WorkflowHost {
         }
         on.iter().map(|pending| Ok(self.table.get(pending)?.op)).collect()
     }
-
 }
 
 async fn wait_for(shared: Arc<Mutex<Shared>>, mode: WaitMode, ops: &[EventId]) {

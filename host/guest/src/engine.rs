@@ -49,7 +49,9 @@ pub enum SetupError {
         error: std::io::Error,
     },
     /// The kernel allows too few memory maps.
-    #[error("{guests} guests need {need} memory maps but vm.max_map_count is {found}; lower `resident-instances` or raise it with `sysctl vm.max_map_count={need}`")]
+    #[error(
+        "{guests} guests need {need} memory maps but vm.max_map_count is {found}; lower `resident-instances` or raise it with `sysctl vm.max_map_count={need}`"
+    )]
     Maps {
         /// Guests asked for.
         guests: u32,
@@ -77,7 +79,9 @@ pub enum DeployError {
         next: &'static str,
     },
     /// It exports neither world.
-    #[error("the component is no workflow and offers no activities: {0}; build it for world `workflow` or `activity` of rehydrate:workflow@0.1.0")]
+    #[error(
+        "the component is no workflow and offers no activities: {0}; build it for world `workflow` or `activity` of rehydrate:workflow@0.1.0"
+    )]
     World(String),
     /// It could not be run to ask for its names.
     #[error("the component could not be asked which activities it offers: {0}")]

@@ -17,7 +17,9 @@ mod trap;
 mod wasi;
 mod workflow;
 
-pub use activity::{ActivityHost, ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, OutboundHttp};
+pub use activity::{
+    ActivityHost, ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, OutboundHttp,
+};
 pub use component::{ActivityComponent, Component, WorkflowComponent};
 pub use engine::{DeployError, GuestEngine, GuestSettings, SetupError};
 pub use log::{Level, LogLine};

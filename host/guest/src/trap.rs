@@ -32,9 +32,7 @@ pub fn classify(error: &wasmtime::Error, panic: Option<&str>) -> Stopped {
 pub fn from_stop(stop: Stop) -> Stopped {
     match stop {
         Stop::Diverged(divergence) => Stopped::Diverged(*divergence),
-        Stop::Limit(limit) => {
-            Stopped::Failed(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()))
-        }
+        Stop::Limit(limit) => Stopped::Failed(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string())),
         Stop::Misuse(message) => Stopped::Failed(Failure::new(FailureKind::Rejected, "guest.misuse", message)),
     }
 }
@@ -45,11 +43,9 @@ fn panicked(message: &str) -> Failure {
 
 fn from_trap(trap: Trap, panic: Option<&str>) -> Failure {
     match trap {
-        Trap::StackOverflow => Failure::new(
-            FailureKind::Rejected,
-            "limit.stack",
-            "the guest used up its stack; its recursion is too deep",
-        ),
+        Trap::StackOverflow => {
+            Failure::new(FailureKind::Rejected, "limit.stack", "the guest used up its stack; its recursion is too deep")
+        }
         _ => match panic {
             Some(message) => panicked(message),
             None => Failure::new(

@@ -220,10 +220,10 @@ impl std::fmt::Debug for WorkflowGuest {
 }
 
 fn finish(shared: &mut MutexGuard<'_, Shared>, outcome: Outcome) -> Result<(), Stop> {
-    if !shared.replay.is_replaying() {
-        if let Ok(output) = &outcome {
-            convert::check_json("the workflow's output", output).map_err(Stop::Misuse)?;
-        }
+    if !shared.replay.is_replaying()
+        && let Ok(output) = &outcome
+    {
+        convert::check_json("the workflow's output", output).map_err(Stop::Misuse)?;
     }
     shared.replay.finish(outcome)
 }

@@ -6,6 +6,8 @@
 //! connections) is bounded here. Nothing here may log a request's path: callbacks carry their secret in it.
 
 mod admin;
+#[cfg(test)]
+mod api_tests;
 mod auth;
 mod body;
 mod cursor;

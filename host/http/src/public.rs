@@ -22,9 +22,6 @@ use std::time::Duration;
 /// The most characters of a rejection's code.
 const CODE_CHARS_MAX: usize = 256;
 
-/// Room for what stands around a rejection's details.
-const FORM_BYTES: usize = 16 << 10;
-
 /// The running public server.
 #[derive(Debug)]
 pub struct PublicServer(Server);
@@ -33,7 +30,7 @@ impl PublicServer {
     /// Serves callbacks of that runtime.
     pub fn start(bound: Bound, runtime: Runtime, limits: HttpLimits) -> PublicServer {
         let time = BodyTime::of(&limits);
-        PublicServer(Server::start(bound, limits, |_| router(Public { runtime, time })))
+        PublicServer(Server::start(bound, limits, |_| routes(runtime, time)))
     }
 
     /// Where it listens.
@@ -53,7 +50,9 @@ struct Public {
     time: BodyTime,
 }
 
-fn router(public: Public) -> Router {
+/// All there is.
+pub(crate) fn routes(runtime: Runtime, time: BodyTime) -> Router {
+    let public = Public { runtime, time };
     Router::new()
         .route("/callbacks/{token}", post(complete))
         .route("/callbacks/{token}/reject", post(reject))
@@ -71,14 +70,14 @@ async fn complete(State(public): State<Public>, token: Token, request: Request) 
     let limit = public.runtime.limits().payload_bytes;
     let bytes = public.body(&token, request.into_body(), limit).await?;
     let value = body::json_text(&bytes)?;
-    public.post(&token, CallbackPost::Complete(value), b'c', &bytes).await
+    public.post(&token, CallbackPost::Complete(value), &bytes).await
 }
 
 async fn reject(State(public): State<Public>, token: Token, request: Request) -> Result<Response, Problem> {
-    let limit = public.runtime.limits().payload_bytes.saturating_add(FORM_BYTES);
+    let limit = public.runtime.limits().payload_bytes;
     let bytes = public.body(&token, request.into_body(), limit).await?;
     let failure = rejection(&bytes)?;
-    public.post(&token, CallbackPost::Reject(failure), b'r', &bytes).await
+    public.post(&token, CallbackPost::Reject(failure), &bytes).await
 }
 
 /// The failure in a rejection's body.
@@ -119,11 +118,8 @@ impl Public {
         body::read(body, limit, self.time).await
     }
 
-    async fn post(&self, token: &Token, post: CallbackPost, kind: u8, bytes: &[u8]) -> Result<Response, Problem> {
-        // The same bytes as a completion and as a rejection are not the same post.
-        let digest_source = [&[kind], bytes].concat();
-        let answer = self.runtime.callback(&token.0, post, &digest_source).await;
-        answered(answer.map_err(shown)?)
+    async fn post(&self, token: &Token, post: CallbackPost, bytes: &[u8]) -> Result<Response, Problem> {
+        answered(self.runtime.callback(&token.0, post, bytes).await.map_err(shown)?)
     }
 }
 

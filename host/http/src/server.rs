@@ -233,5 +233,16 @@ fn prepare(stream: TcpStream, limits: &HttpLimits) -> WriteTimeout<TcpStream> {
 }
 
 #[cfg(test)]
+impl Draining {
+    /// For routes that are called without a server.
+    pub(crate) fn never() -> Draining {
+        let (sender, receiver) = watch::channel(false);
+        // Without a sender it would look like a server that is gone.
+        std::mem::forget(sender);
+        Draining(receiver)
+    }
+}
+
+#[cfg(test)]
 #[path = "server_tests.rs"]
 mod tests;

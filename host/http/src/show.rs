@@ -120,6 +120,13 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_masked_wherever_it_stands_and_however_it_is_spelled() {
+        assert_eq!(text("call http://h/callbacks/rhcb_AbC-_9 now"), "call http://h/callbacks/rhcb_*** now");
+        let payload = r#"{"rhcb_key1":["x rhcb_abc/reject",{"\u0072hcb_abc":"\u0072hcb\u005fab\u0063\n"}]}"#;
+        assert_eq!(shown(payload), r#"{"rhcb_***":["x rhcb_***/reject",{"rhcb_***":"rhcb_***\n"}]}"#);
+    }
+
+    #[test]
     fn a_deeply_nested_payload_costs_no_stack() {
         let deep = format!("{}{}", "[".repeat(400_000), "]".repeat(400_000));
         assert_eq!(shown(&deep).len(), deep.len());

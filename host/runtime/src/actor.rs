@@ -168,12 +168,12 @@ impl Instances {
     pub fn post(self: &Arc<Self>, key: InstanceKey, post: Post) {
         let mut slots = self.slots();
         let slot = slots.entry(key).or_default();
-        if slot.mailbox.len() >= MAILBOX_MAX {
-            if let Post::Input { reply: Some(reply), .. } = post {
-                drop(slots);
-                drop(reply.send(Err(mailbox_full())));
-                return;
-            }
+        if slot.mailbox.len() >= MAILBOX_MAX
+            && let Post::Input { reply: Some(reply), .. } = post
+        {
+            drop(slots);
+            drop(reply.send(Err(mailbox_full())));
+            return;
         }
         slot.mailbox.push_back(post);
         if !slot.running {

@@ -58,7 +58,9 @@ impl Admission {
                 Some(("host.disk-full", message))
             }
             Ok(_) => None,
-            Err(error) => Some(("host.disk-unknown", format!("the free space of the data disk can't be read: {error}"))),
+            Err(error) => {
+                Some(("host.disk-unknown", format!("the free space of the data disk can't be read: {error}")))
+            }
         }
     }
 

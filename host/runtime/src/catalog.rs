@@ -132,7 +132,8 @@ impl Catalog {
         let loaded = match tokio::time::timeout(limit.into(), work).await {
             Ok(loaded) => loaded?.map_err(deploy_error),
             Err(_) => {
-                let message = format!("the component took longer than `compile-timeout` ({limit}) to compile; make it smaller");
+                let message =
+                    format!("the component took longer than `compile-timeout` ({limit}) to compile; make it smaller");
                 Err(RuntimeError::new(ErrorKind::Refused, "deployment.compile-timeout", message))
             }
         };
@@ -153,7 +154,9 @@ impl Catalog {
             }
             if name.is_empty() || name.len() > ACTIVITY_NAME_BYTES_MAX {
                 let shown: String = name.chars().take(40).collect();
-                return Err(refused(format!("the activity name `{shown}` has not 1 to {ACTIVITY_NAME_BYTES_MAX} bytes")));
+                return Err(refused(format!(
+                    "the activity name `{shown}` has not 1 to {ACTIVITY_NAME_BYTES_MAX} bytes"
+                )));
             }
         }
         Ok(names)

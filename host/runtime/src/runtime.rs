@@ -15,7 +15,8 @@ use crate::{clock, identity, load, replay_check, timers, workers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
 use rehydrate_core::{
-    Answer, EventBody, EventId, Failure, FailureKind, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits, RunNumber,
+    Answer, EventBody, EventId, Failure, FailureKind, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits,
+    RunNumber,
 };
 use rehydrate_guest::{ActivityHost, GuestEngine, GuestSettings, Level};
 use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, Store};
@@ -89,14 +90,14 @@ impl Runtime {
         self.instances.admission.admit()?;
         check_json("the input", &request.input)?;
         let limits = &self.instances.config.limits;
-        limits.check_payload("the input", request.input.len()).map_err(|error| {
-            RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string())
-        })?;
+        limits
+            .check_payload("the input", request.input.len())
+            .map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))?;
         let fingerprint = fingerprint(&request);
-        if let Some(idempotency_key) = &request.idempotency_key {
-            if let Some(reply) = self.known_start(idempotency_key, fingerprint)? {
-                return Ok(reply);
-            }
+        if let Some(idempotency_key) = &request.idempotency_key
+            && let Some(reply) = self.known_start(idempotency_key, fingerprint)?
+        {
+            return Ok(reply);
         }
         let deployment = self.instances.catalog.workflow(&request.workflow, request.version.as_deref())?;
         let id = request.id.unwrap_or_else(identity::new_id);
@@ -134,7 +135,9 @@ impl Runtime {
             let message = format!("the Idempotency-Key must have 1 to {KEY_BYTES_MAX} bytes");
             return Err(RuntimeError::new(ErrorKind::Invalid, "idempotency.invalid", message));
         }
-        let Some(known) = self.instances.store.dedup(crate::actor::START_SCOPE, idempotency_key)? else { return Ok(None) };
+        let Some(known) = self.instances.store.dedup(crate::actor::START_SCOPE, idempotency_key)? else {
+            return Ok(None);
+        };
         let row = self.instances.store.instance(known.instance)?;
         let row = row.ok_or_else(|| internal("an idempotency key names an instance that is missing"))?;
         crate::actor::repeated(&row, &known, fingerprint).map(Some)
@@ -334,9 +337,9 @@ impl Runtime {
         let Locator { key, run, op } = self.locate(token).ok_or_else(unknown)?;
         self.instances.admission.admit_completion()?;
         let limits = &self.instances.config.limits;
-        limits.check_payload("the callback's body", body.len()).map_err(|error| {
-            RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string())
-        })?;
+        limits
+            .check_payload("the callback's body", body.len())
+            .map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))?;
         let (form, outcome) = match post {
             CallbackPost::Complete(payload) => {
                 check_json("the callback's body", &payload)?;
@@ -387,7 +390,8 @@ fn parts(
     on_fatal: Arc<dyn Fn(String) + Send + Sync>,
 ) -> Result<Parts, RuntimeError> {
     let setup = |code, error: String| RuntimeError::new(ErrorKind::Internal, code, error);
-    let guests = config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX).saturating_add(config.activity_concurrency);
+    let guests =
+        config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX).saturating_add(config.activity_concurrency);
     let settings = GuestSettings {
         guests_max: u32::try_from(guests).unwrap_or(u32::MAX),
         limits: config.limits.clone(),
@@ -396,13 +400,8 @@ fn parts(
     let engine = GuestEngine::new(&settings).map_err(|error| setup("host.engine", error.to_string()))?;
     let outbound = Arc::new(Outbound(config.outbound.clone()));
     let activities = ActivityHost { outbound, limits: config.limits.clone() };
-    let catalog = Catalog::open(
-        store.clone(),
-        Arc::new(engine),
-        activities,
-        config.component_bytes,
-        config.compile_timeout,
-    )?;
+    let catalog =
+        Catalog::open(store.clone(), Arc::new(engine), activities, config.component_bytes, config.compile_timeout)?;
     let keys = TokenKeys::open(&config.data_dir).map_err(|error| {
         let dir = config.data_dir.display();
         setup("host.callback-keys", format!("the callback keys in {dir} can't be read or made: {error}"))
@@ -441,7 +440,9 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
         ListQuery { states: vec![InstanceStateTag::Paused], limit: PAGE, scan_max: PAGE * 16, ..ListQuery::default() };
     loop {
         let page = instances.store.list(&query)?;
-        for row in page.rows.iter().filter(|row| row.problem.as_ref().is_some_and(|it| it.code == crate::actor::HOST_FAULT)) {
+        for row in
+            page.rows.iter().filter(|row| row.problem.as_ref().is_some_and(|it| it.code == crate::actor::HOST_FAULT))
+        {
             let (reply, _answer) = oneshot::channel();
             instances.post(identity::instance_key(&row.id), Post::Resume(reply));
         }
@@ -483,7 +484,11 @@ fn result(state: &InstanceState) -> (Option<Json>, Option<Failure>) {
 
 fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| {
-        RuntimeError::new(ErrorKind::Invalid, "json.invalid", format!("{what} is not JSON: {error}; send UTF-8 JSON text"))
+        RuntimeError::new(
+            ErrorKind::Invalid,
+            "json.invalid",
+            format!("{what} is not JSON: {error}; send UTF-8 JSON text"),
+        )
     })
 }
 

@@ -62,7 +62,8 @@ impl TokenKeys {
     /// A line a key: its id and 64 hex digits.
     fn parse(text: &str) -> std::io::Result<TokenKeys> {
         let damaged = || {
-            let text = format!("{KEY_FILE} is not made of lines of a key id and 64 hex digits; restore it from a backup");
+            let text =
+                format!("{KEY_FILE} is not made of lines of a key id and 64 hex digits; restore it from a backup");
             std::io::Error::new(std::io::ErrorKind::InvalidData, text)
         };
         let mut keys = BTreeMap::new();
@@ -119,8 +120,7 @@ impl TokenKeys {
 fn write_key(path: &Path, key: &[u8; 32]) -> std::io::Result<()> {
     let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let draft = path.with_extension("draft");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
     writeln!(file, "1 {hex}")?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;

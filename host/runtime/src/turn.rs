@@ -116,7 +116,11 @@ impl Turn {
 
     /// Whether there is anything to commit.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.timers.is_empty() && self.tasks.is_empty() && self.log.is_empty() && !self.row_changed
+        self.events.is_empty()
+            && self.timers.is_empty()
+            && self.tasks.is_empty()
+            && self.log.is_empty()
+            && !self.row_changed
     }
 
     /// The batch, with the row as it is after the turn, and what to release once it is durable.

@@ -57,8 +57,7 @@ impl OutboundHttp for Outbound {
         timeouts: HttpTimeouts,
     ) -> BoxFuture<Result<http::Response<HttpBody>, BoxError>> {
         let client = self.0.clone();
-        let options =
-            SendOptions { connect: timeouts.connect, first_byte: timeouts.first_byte, between_bytes: None };
+        let options = SendOptions { connect: timeouts.connect, first_byte: timeouts.first_byte, between_bytes: None };
         Box::pin(async move {
             let sent = client.send(request, options).await;
             let response = sent.map_err(|error| BoxError::from(format!("{error} [{}]", error.code())))?;
@@ -101,7 +100,13 @@ impl Workers {
     }
 
     /// Since when an attempt runs, if it does.
-    pub fn executing_since(&self, key: InstanceKey, run: RunNumber, op: EventId, attempt: AttemptNumber) -> Option<Timestamp> {
+    pub fn executing_since(
+        &self,
+        key: InstanceKey,
+        run: RunNumber,
+        op: EventId,
+        attempt: AttemptNumber,
+    ) -> Option<Timestamp> {
         self.dispatched().get(&(key, run, op)).filter(|it| it.attempt == attempt)?.since
     }
 

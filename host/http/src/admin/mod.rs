@@ -75,13 +75,9 @@ impl AdminServer {
     ) -> Result<AdminServer, HttpError> {
         let local = bound.local_addr();
         options.check(local)?;
-        let guard = Arc::new(Guard::new(local, options.token.as_deref(), &options.hosts));
         let time = BodyTime::of(&limits);
-        let server = Server::start(bound, limits, |draining| {
-            let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
-            let admin = Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining };
-            router(admin, guard)
-        });
+        let routes = |draining| routes(local, runtime, &options, time, draining);
+        let server = Server::start(bound, limits, routes);
         Ok(AdminServer(server))
     }
 
@@ -113,6 +109,19 @@ impl Admin {
         let limit = self.runtime.limits().payload_bytes.saturating_add(FORM_BYTES);
         body::read(body, limit, self.time).await
     }
+}
+
+/// The whole API behind its guard.
+pub(crate) fn routes(
+    local: SocketAddr,
+    runtime: Runtime,
+    options: &AdminOptions,
+    time: BodyTime,
+    draining: Draining,
+) -> Router {
+    let guard = Arc::new(Guard::new(local, options.token.as_deref(), &options.hosts));
+    let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
+    router(Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining }, guard)
 }
 
 fn router(admin: Admin, guard: Arc<Guard>) -> Router {

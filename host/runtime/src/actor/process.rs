@@ -121,8 +121,7 @@ impl Instances {
                 let Some(loaded) = loaded else { return Ok(None) };
                 let stored = Some(loaded.row.index_keys());
                 let stored_last = loaded.row.last_event;
-                let resident =
-                    Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last };
+                let resident = Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last };
                 (Box::new(resident), loaded.events)
             }
         };
@@ -210,7 +209,8 @@ impl Instances {
         let wanted = row.run == work.resident.row.run;
         let input = Input::TimerDue { op: row.op, purpose: row.purpose };
         let due = clock::now() >= row.due;
-        let decided = if wanted { self.decide(work, input) } else { Ok(Decided { answer: Answer::Gone, wakes: false }) };
+        let decided =
+            if wanted { self.decide(work, input) } else { Ok(Decided { answer: Answer::Gone, wakes: false }) };
         let dropped = due && decided.is_ok();
         if dropped {
             work.turn.drop_timer(row);
@@ -252,8 +252,7 @@ impl Instances {
             Input::CallbackPosted { op, outcome, .. } => Some((*op, format!("{outcome:?}"))),
             _ => None,
         };
-        let decision =
-            work.resident.state.decide(input, now, &self.config.limits).map_err(|error| too_much(&error))?;
+        let decision = work.resident.state.decide(input, now, &self.config.limits).map_err(|error| too_much(&error))?;
         if let (Answer::Gone, Some((op, posted))) = (decision.answer, evidence) {
             work.turn.log([late_callback(op, &posted)]);
         }
@@ -323,7 +322,12 @@ impl Instances {
     }
 
     fn host_fault(self: &Arc<Self>, key: InstanceKey, work: &mut Work, text: String) {
-        tracing::error!(?key, instance = work.resident.row.id, text, "the host could not run a guest; it is tried again");
+        tracing::error!(
+            ?key,
+            instance = work.resident.row.id,
+            text,
+            "the host could not run a guest; it is tried again"
+        );
         pause(work, HOST_FAULT, format!("the host could not run the workflow: {text}; it tries again by itself"), None);
         work.retry = true;
     }

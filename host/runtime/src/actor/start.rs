@@ -76,10 +76,10 @@ impl Instances {
 
     fn position(&self, row: Option<&InstanceRow>, plan: &StartPlan) -> Result<Position, RuntimeError> {
         let Some(row) = row else { return Ok(Position::New(RunNumber::FIRST)) };
-        if let Some((idempotency_key, fingerprint)) = &plan.idempotency {
-            if let Some(known) = self.store.dedup(START_SCOPE, idempotency_key)? {
-                return repeated(row, &known, *fingerprint).map(Position::Existing);
-            }
+        if let Some((idempotency_key, fingerprint)) = &plan.idempotency
+            && let Some(known) = self.store.dedup(START_SCOPE, idempotency_key)?
+        {
+            return repeated(row, &known, *fingerprint).map(Position::Existing);
         }
         let id = &row.id;
         let next = row.run.next();
