@@ -15,8 +15,8 @@ pub struct Args {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 well; 1 an error; 2 wrong usage; 3 the instance that was waited for or followed \
-    did not complete, or its replay did not match.";
+const EXIT_CODES: &str = "Exit codes: 0 well; 1 an error; 2 wrong usage; 3 the instance that was waited for or \
+    followed did not complete, or its replay did not match.";
 
 /// How a host is reached and how its answers are shown.
 #[derive(Clone, Debug, ClapArgs)]
@@ -91,9 +91,7 @@ pub struct HostArgs {
     #[arg(long = "admin-host", value_name = "NAME")]
     pub admin_hosts: Vec<String>,
     /// A host that activities may call, in addition to those of the configuration; may be repeated
-    #[arg(
-        long, value_name = "HOST", env = "REHYDRATE_ALLOW_OUTBOUND", hide_env_values = true, value_delimiter = ','
-    )]
+    #[arg(long, value_name = "HOST", env = "REHYDRATE_ALLOW_OUTBOUND", hide_env_values = true, value_delimiter = ',')]
     pub allow_outbound: Vec<String>,
     /// How many waiting instances stay in memory [default: 2000]
     #[arg(long, value_name = "COUNT", env = "REHYDRATE_RESIDENT_INSTANCES", hide_env_values = true)]

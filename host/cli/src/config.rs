@@ -202,7 +202,8 @@ impl Settings {
         let public_url = match &self.public_url {
             Some(url) => url.clone(),
             None if public.ip().is_unspecified() => bail!(
-                "the public listener is at {public}, which is no address to call; say by --public-url how external systems reach it"
+                "the public listener is at {public}, which is no address to call; say by --public-url how \
+                 external systems reach it"
             ),
             None => format!("http://{public}"),
         };
@@ -261,8 +262,9 @@ fn check(runtime: &RuntimeTable, http: &HttpTable) -> anyhow::Result<()> {
 }
 
 fn read_file(path: &Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the configuration file {} can't be read; give another by --config", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| {
+        format!("the configuration file {} can't be read; give another by --config", path.display())
+    })?;
     parse(&text).with_context(|| format!("the configuration file {} is wrong; correct it", path.display()))
 }
 
@@ -277,7 +279,10 @@ pub fn token(variable: Option<String>, file: Option<&Path>) -> anyhow::Result<Op
         .with_context(|| format!("the token file {} can't be read; check its path and rights", path.display()))?;
     let token = text.trim();
     if token.is_empty() {
-        bail!("the token file {} is empty; write a token into it, for example from `openssl rand -hex 32`", path.display());
+        bail!(
+            "the token file {} is empty; write a token into it, for example from `openssl rand -hex 32`",
+            path.display()
+        );
     }
     Ok(Some(token.to_owned()))
 }
@@ -286,7 +291,8 @@ pub fn token(variable: Option<String>, file: Option<&Path>) -> anyhow::Result<Op
 fn base_url(text: &str) -> anyhow::Result<String> {
     let next = "give one such as https://callbacks.example.com";
     let url = reqwest::Url::parse(text).with_context(|| format!("the public URL `{text}` is no URL; {next}"))?;
-    let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
+    let bare =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !bare {
         bail!("the public URL `{text}` is more or less than scheme, host, port and path; {next}");
     }

@@ -32,10 +32,13 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<Ended> {
     // A developer's services run here.
     settings.allow_localhost();
     host::start_log(&settings.log)?;
-    let built = guest_build::component(&args.path).await?;
     let mut signals = Signals::new()?;
-    let host = tokio::select! {
-        host = Host::open(&settings) => host?,
+    let prepare = async {
+        let built = guest_build::component(&args.path).await?;
+        anyhow::Ok((built, Host::open(&settings).await?))
+    };
+    let (built, host) = tokio::select! {
+        prepared = prepare => prepared?,
         () = signals.next() => return Ok(Ended::Well),
     };
     let worked = tokio::select! {

@@ -11,7 +11,7 @@ const TARGET: &str = "wasm32-wasip2";
 /// A component file and the name of what it was built from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Built {
-    /// The package's target, or the file's stem.
+    /// The package's name, or the file's stem.
     pub name: String,
     /// The component.
     pub file: PathBuf,
@@ -21,6 +21,8 @@ pub struct Built {
 #[derive(Deserialize)]
 struct Message {
     reason: String,
+    #[serde(default)]
+    package_id: String,
     target: Option<Target>,
     #[serde(default)]
     filenames: Vec<PathBuf>,
@@ -28,7 +30,6 @@ struct Message {
 
 #[derive(Deserialize)]
 struct Target {
-    name: String,
     kind: Vec<String>,
 }
 
@@ -79,7 +80,17 @@ fn component_in(line: &str) -> Option<Built> {
         return None;
     }
     let file = message.filenames.into_iter().find(|file| file.extension().is_some_and(|e| e == "wasm"))?;
-    Some(Built { name: target.name, file })
+    Some(Built { name: package_name(&message.package_id), file })
+}
+
+/// The name in a package id: `...#name@version`, or `.../name#version` where the directory has the name.
+fn package_name(id: &str) -> String {
+    let (location, fragment) = id.rsplit_once('#').unwrap_or((id, ""));
+    let name = match fragment.split_once('@') {
+        Some((name, _)) => name,
+        None => location.trim_end_matches('/').rsplit('/').next().unwrap_or_default(),
+    };
+    name.to_owned()
 }
 
 #[cfg(test)]
@@ -87,9 +98,9 @@ mod tests {
     use super::*;
 
     fn artifact(name: &str, kind: &str, file: &str) -> String {
-        format!(
-            r#"{{"reason":"compiler-artifact","target":{{"name":"{name}","kind":["{kind}"]}},"filenames":["{file}"]}}"#
-        )
+        let id = format!("path+file:///src/{name}#0.1.0");
+        let target = format!(r#"{{"name":"x","kind":["{kind}"]}}"#);
+        format!(r#"{{"reason":"compiler-artifact","package_id":"{id}","target":{target},"filenames":["{file}"]}}"#)
     }
 
     #[test]
@@ -103,6 +114,12 @@ mod tests {
         ];
         let built = choose(&messages.join("\n"), Path::new(".")).expect("a component");
         assert_eq!(built, Built { name: "job".to_owned(), file: "/t/job.wasm".into() });
+    }
+
+    #[test]
+    fn a_package_is_named_by_its_id_in_both_spellings() {
+        assert_eq!(package_name("path+file:///src/my-job#0.1.0"), "my-job");
+        assert_eq!(package_name("path+file:///src/dir#my-job@0.1.0"), "my-job");
     }
 
     #[test]

@@ -8,14 +8,18 @@ use crate::config::{Log, Settings};
 use anyhow::{Context as _, bail};
 use rehydrate_http::{AdminServer, Bound, PublicServer};
 use rehydrate_runtime::Runtime;
-use rehydrate_store::{RocksStore, StoreOptions};
+use rehydrate_store::{OpenError, RocksStore, StoreOptions};
 use std::io::IsTerminal as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// How long a store that is in use is tried again, and how often.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_REST: Duration = Duration::from_millis(50);
 
 /// A running host.
 pub struct Host {
@@ -61,18 +65,28 @@ impl Host {
     }
 }
 
+/// Opens the store, and waits a little if it is in use: a host that was killed a moment ago still has it.
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<RocksStore>> {
     let path = settings.data_dir.join("store");
     let options = StoreOptions { log_bytes_kept: settings.limits.log_bytes_kept, ..StoreOptions::default() };
-    let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, options)).await;
-    Ok(Arc::new(opened.context("the store could not be opened; look at the log above")??))
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let (path, options) = (path.clone(), options.clone());
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, options)).await;
+        match opened.context("the store could not be opened; look at the log above")? {
+            Err(OpenError::InUse { .. }) if Instant::now() < until => tokio::time::sleep(LOCK_REST).await,
+            opened => return Ok(Arc::new(opened?)),
+        }
+    }
 }
 
 /// The directory holds keys and everybody's data: nobody else may look.
 fn make_data_dir(path: &Path) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
-        format!("the data directory {} can't be made; choose another by --data-dir", path.display())
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("the data directory {} can't be made; choose another by --data-dir", path.display()))
 }
 
 /// The outcome of a write is unknown. Nothing in this process may act on it, so there is no orderly end.

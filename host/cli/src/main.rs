@@ -5,11 +5,11 @@
 //! else to stderr; every error ends with the next step.
 
 mod args;
-mod guest_build;
 mod client;
 mod commands;
 mod config;
 mod dev;
+mod guest_build;
 mod host;
 mod output;
 mod serve;

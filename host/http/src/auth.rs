@@ -42,7 +42,8 @@ impl Guard {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
         let refused = |host: &str| {
             let detail = format!(
-                "the host `{host}` is not known here; use a loopback address, or add the name to `http.admin-hosts` in the configuration"
+                "the host `{host}` is not known here; use a loopback address, or add the name to \
+                 `http.admin-hosts` in the configuration"
             );
             Problem::new(StatusCode::FORBIDDEN, "host.refused", detail)
         };
@@ -77,7 +78,8 @@ impl Guard {
         if same(token, &given) {
             return Ok(());
         }
-        let detail = "the admin token is missing or wrong; send `Authorization: Bearer TOKEN` (`--token-file` or REHYDRATE_TOKEN for the command line)";
+        let detail = "the admin token is missing or wrong; send `Authorization: Bearer TOKEN` \
+                      (`--token-file` or REHYDRATE_TOKEN for the command line)";
         Err(Problem::new(StatusCode::UNAUTHORIZED, "token.refused", detail))
     }
 }
@@ -139,7 +141,8 @@ mod tests {
         for host in ["127.0.0.1:7070", "localhost:7070", "LOCALHOST", "[::1]:7070", "127.9.9.9", "admin.example:443"] {
             assert_eq!(check(&guard, &[(header::HOST, host)], false), Ok(()), "{host}");
         }
-        for host in ["evil.example:7070", "10.0.0.1", "localhost.evil.example", "localhost:", "localhost:x", "[::1", ""] {
+        for host in ["evil.example:7070", "10.0.0.1", "localhost.evil.example", "localhost:", "localhost:x", "[::1", ""]
+        {
             assert_eq!(check(&guard, &[(header::HOST, host)], false), Err(403), "{host}");
         }
     }

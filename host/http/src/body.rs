@@ -14,8 +14,9 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a refused body is still read.
+/// How long a refused body is still read, and how many bytes of it.
 const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_BYTES: usize = 256 << 20;
 
 /// How long a body may take.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ impl BodyTime {
 pub async fn read(mut body: Body, limit: usize, time: BodyTime) -> Result<Bytes, Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        drain(body, limit).await;
+        drain(body).await;
         return Err(too_large(limit));
     }
     let end = Instant::now() + time.total;
@@ -53,17 +54,17 @@ pub async fn read(mut body: Body, limit: usize, time: BodyTime) -> Result<Bytes,
         };
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > limit {
-            drain(body, limit).await;
+            drain(body).await;
             return Err(too_large(limit));
         }
         bytes.extend_from_slice(&data);
     }
 }
 
-/// Reads and drops at most twice `limit` bytes, for a short time, so that the peer can read our answer.
-pub async fn drain(mut body: Body, limit: usize) {
+/// Reads and drops what comes, for a short time, so that the peer can read our answer.
+pub async fn drain(mut body: Body) {
     let end = Instant::now() + DRAIN;
-    let mut left = limit.saturating_mul(2);
+    let mut left = DRAIN_BYTES;
     while let Ok(Some(Ok(frame))) = timeout_at(end, body.frame()).await {
         let len = frame.data_ref().map_or(0, Bytes::len);
         match left.checked_sub(len) {

@@ -22,9 +22,10 @@ pub fn encode(cursor: &Cursor) -> String {
 
 /// The cursor from text that a client gave; anything that [`encode`] did not make is a 400.
 pub fn decode(text: &str) -> Result<Cursor, Problem> {
-    let bad = || Problem::invalid("cursor.invalid", "the cursor is not one of this host; list from the start, without `cursor`");
-    let bytes: [u8; LEN_BYTES] =
-        URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?.try_into().map_err(|_| bad())?;
+    let bad = || {
+        Problem::invalid("cursor.invalid", "the cursor is not one of this host; list from the start, without `cursor`")
+    };
+    let bytes: [u8; LEN_BYTES] = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad())?.try_into().map_err(|_| bad())?;
     let (&[VERSION], rest) = bytes.split_at(1) else { return Err(bad()) };
     let (created, key) = rest.split_at(8);
     let created = i64::from_be_bytes(created.try_into().map_err(|_| bad())?);

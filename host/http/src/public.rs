@@ -112,7 +112,7 @@ impl Public {
     /// The body, if the token is one that this host made.
     async fn body(&self, token: &Token, body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
         if !self.runtime.callback_exists(&token.0) {
-            body::drain(body, limit).await;
+            body::drain(body).await;
             return Err(not_found());
         }
         body::read(body, limit, self.time).await
@@ -150,7 +150,8 @@ fn answered(answer: Answer) -> Result<Response, Problem> {
             return Err(Problem::new(StatusCode::CONFLICT, "callback.conflict", detail));
         }
         Answer::Gone | Answer::Ignored => {
-            let detail = "nobody waits for this callback any more: it expired, was cancelled, or its instance has ended";
+            let detail =
+                "nobody waits for this callback any more: it expired, was cancelled, or its instance has ended";
             return Err(Problem::new(StatusCode::GONE, "callback.gone", detail));
         }
         Answer::NotFound => return Err(not_found()),
@@ -172,8 +173,15 @@ mod tests {
         assert!(!rejection(br#"{"code":"c","message":""}"#).expect("a failure").retryable);
         let long = format!(r#"{{"code":"{}","message":"m"}}"#, "c".repeat(257));
         let wrong = [
-            "", "null", "[]", r#"{"code":"c"}"#, r#"{"message":"m"}"#, r#"{"code":"","message":"m"}"#,
-            r#"{"code":1,"message":"m"}"#, r#"{"code":"c","message":"m","retry":true}"#, &long,
+            "",
+            "null",
+            "[]",
+            r#"{"code":"c"}"#,
+            r#"{"message":"m"}"#,
+            r#"{"code":"","message":"m"}"#,
+            r#"{"code":1,"message":"m"}"#,
+            r#"{"code":"c","message":"m","retry":true}"#,
+            &long,
         ];
         for body in wrong {
             assert_eq!(rejection(body.as_bytes()).expect_err(body).status, 400, "{body}");

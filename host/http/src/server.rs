@@ -11,13 +11,17 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 /// How long accepting rests after an error such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How long an address that is in use is tried again, and how often.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+const BIND_REST: Duration = Duration::from_millis(50);
 
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -59,7 +63,7 @@ impl Default for HttpLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address can't be listened on.
-    #[error("the {what} listener can't use {address}: {source}; stop what uses it or choose another with {flag}")]
+    #[error("the {what} listener can't use {address}: {reason}; stop what uses it or choose another with {flag}")]
     Bind {
         /// `admin` or `public`.
         what: &'static str,
@@ -67,19 +71,22 @@ pub enum HttpError {
         address: SocketAddr,
         /// The flag that sets it.
         flag: &'static str,
-        /// The reason.
-        source: io::Error,
+        /// What the system said.
+        reason: io::Error,
     },
     /// The admin listener would be open to the network.
     #[error(
-        "the admin listener at {address} can be reached from other machines and needs a token; give a file with one by --admin-token-file, or listen on 127.0.0.1"
+        "the admin listener at {address} can be reached from other machines and needs a token; give a file with one by \
+         --admin-token-file, or listen on 127.0.0.1"
     )]
     TokenRequired {
         /// The address asked for.
         address: SocketAddr,
     },
     /// The token is too easy to guess.
-    #[error("the admin token has {chars} characters; at least {min} are needed, for example from `openssl rand -hex 32`")]
+    #[error(
+        "the admin token has {chars} characters; at least {min} are needed, for example from `openssl rand -hex 32`"
+    )]
     TokenTooShort {
         /// How many it has.
         chars: usize,
@@ -107,8 +114,8 @@ impl Bound {
     }
 
     async fn new(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<Bound, HttpError> {
-        let failed = |source| HttpError::Bind { what, address, flag, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let failed = |reason| HttpError::Bind { what, address, flag, reason };
+        let listener = bind_patiently(address).await.map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
         Ok(Bound { listener, local })
     }
@@ -116,6 +123,19 @@ impl Bound {
     /// The address, with the port that was taken.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+}
+
+/// Binds, and waits a little if the address is in use: a host that was killed a moment ago still has it.
+async fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + BIND_PATIENCE;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(BIND_REST).await;
+            }
+            bound => return bound,
+        }
     }
 }
 
@@ -168,12 +188,7 @@ impl Server {
 }
 
 /// Accepts until draining begins; gives back the open connections.
-async fn accept(
-    listener: TcpListener,
-    limits: HttpLimits,
-    router: Router,
-    mut draining: Draining,
-) -> GracefulShutdown {
+async fn accept(listener: TcpListener, limits: HttpLimits, router: Router, mut draining: Draining) -> GracefulShutdown {
     let connections = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
     let builder = builder(&limits);
@@ -198,10 +213,8 @@ async fn accept(
                 continue;
             }
         };
-        let connection = builder.serve_connection(
-            TokioIo::new(prepare(stream, &limits)),
-            TowerToHyperService::new(router.clone()),
-        );
+        let connection =
+            builder.serve_connection(TokioIo::new(prepare(stream, &limits)), TowerToHyperService::new(router.clone()));
         let watched = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = watched.await {

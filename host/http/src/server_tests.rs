@@ -132,3 +132,13 @@ async fn an_address_in_use_is_an_error_that_names_it_and_the_flag() {
     let error = Bound::public(bound.local_addr()).await.expect_err("in use").to_string();
     assert!(error.contains(&bound.local_addr().to_string()) && error.contains("--public-listen"), "{error}");
 }
+
+#[tokio::test]
+async fn an_address_that_is_given_up_meanwhile_is_taken() {
+    let first = Bound::public("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
+    let address = first.local_addr();
+    let second = tokio::spawn(Bound::public(address));
+    tokio::task::yield_now().await;
+    drop(first);
+    assert_eq!(second.await.expect("a task").expect("bound").local_addr(), address);
+}

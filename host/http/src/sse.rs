@@ -46,8 +46,7 @@ pub async fn follow(
     let changes = runtime.changed(&id);
     // A start of another run under this id must not change what is followed.
     let run = runtime.history(&id, run, from, 1).await?.run;
-    let follower =
-        Follower { runtime, id, run, next: from, changes, draining, ready: VecDeque::new(), ended: false };
+    let follower = Follower { runtime, id, run, next: from, changes, draining, ready: VecDeque::new(), ended: false };
     Ok(stream::unfold(follower, async |mut follower| {
         let event = follower.next_event().await?;
         Some((Ok(event), follower))

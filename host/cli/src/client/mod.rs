@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_problem_is_shown_with_its_code_and_another_answer_names_the_url() {
-        let problem = r#"{"type":"urn:rehydrate:error:a.b","title":"Gone","status":410,"detail":"it ended","code":"a.b"}"#;
+        let problem =
+            r#"{"type":"urn:rehydrate:error:a.b","title":"Gone","status":410,"detail":"it ended","code":"a.b"}"#;
         assert_eq!(error_of(StatusCode::GONE, problem).to_string(), "it ended [a.b]");
         assert!(error_of(StatusCode::BAD_GATEWAY, "<html>").to_string().contains("--url"));
     }

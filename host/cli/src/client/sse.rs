@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn events_are_the_same_however_the_bytes_arrive() {
-        let text = ": hello\n\nid: 1\nevent: TimerFired\ndata: {\"a\":\"ä\"}\n\n:\n\ndata: x\ndata: y\n\nid: 2\ndata: unfin";
+        let text =
+            ": hello\n\nid: 1\nevent: TimerFired\ndata: {\"a\":\"ä\"}\n\n:\n\ndata: x\ndata: y\n\nid: 2\ndata: unfin";
         let expected = [
             Message { id: Some("1".to_owned()), event: "TimerFired".to_owned(), data: "{\"a\":\"ä\"}".to_owned() },
             Message { id: None, event: String::new(), data: "x\ny".to_owned() },

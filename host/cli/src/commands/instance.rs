@@ -202,13 +202,7 @@ async fn history(context: &Context, args: &HistoryArgs) -> anyhow::Result<()> {
 }
 
 /// Prints events as they come until the run has ended, then how it ended.
-pub async fn follow(
-    client: &Client,
-    output: Output,
-    id: &str,
-    run: Option<u32>,
-    from: u64,
-) -> anyhow::Result<Ended> {
+pub async fn follow(client: &Client, output: Output, id: &str, run: Option<u32>, from: u64) -> anyhow::Result<Ended> {
     let mut follow = Follow::new(client, id, run, from);
     while let Followed::Event(json) = follow.next().await? {
         match output {

@@ -73,7 +73,8 @@ pub fn json_argument(text: &str) -> anyhow::Result<Box<RawValue>> {
         None => text.to_owned(),
     };
     let hint = "a string needs its quotes: '\"text\"'; a file is given as @FILE";
-    RawValue::from_string(json.trim().to_owned()).with_context(|| format!("`{}` is not JSON; {hint}", output::brief(text, 60)))
+    RawValue::from_string(json.trim().to_owned())
+        .with_context(|| format!("`{}` is not JSON; {hint}", output::brief(text, 60)))
 }
 
 /// `NAME@VERSION` in two.

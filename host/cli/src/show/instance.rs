@@ -240,6 +240,7 @@ mod tests {
               expected TimerStarted
               got      ActivityScheduled `x`
             look at it with `rehydrate instance describe order-7`
-        "#]].assert_eq(&end(&status()));
+        "#]]
+        .assert_eq(&end(&status()));
     }
 }

@@ -19,7 +19,7 @@ const UPLOAD_TIME: u32 = 10;
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The bytes of a Wasm component."),
     responses(
         (status = 201, description = "Deployed.", body = Component),
-        (status = 200, description = "The same bytes were deployed under this name and version before.", body = Component),
+        (status = 200, description = "The same bytes were there under this name and version.", body = Component),
         (status = 409, description = "Other bytes are deployed under this name and version.", body = Problem),
         (status = 413, description = "The component is too large.", body = Problem),
         (status = 422, description = "The component can't run here; the detail names what it lacks.", body = Problem),

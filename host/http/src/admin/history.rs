@@ -11,8 +11,8 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{KeepAlive, Sse};
 use http::HeaderMap;
-use rehydrate_runtime::core::{EventBody, EventId, RunNumber};
 use rehydrate_runtime::Runtime;
+use rehydrate_runtime::core::{EventBody, EventId, RunNumber};
 
 /// Events read at once: with payloads of a megabyte each, more would fill the memory.
 const CHUNK: usize = 16;

@@ -62,10 +62,7 @@ pub async fn list(
     params(("id" = String, Path)),
     responses((status = 200, body = InstanceStatus), (status = 404, body = Problem)),
 )]
-pub async fn describe(
-    State(admin): State<Admin>,
-    InPath(id): InPath<String>,
-) -> Result<Json<InstanceStatus>, Problem> {
+pub async fn describe(State(admin): State<Admin>, InPath(id): InPath<String>) -> Result<Json<InstanceStatus>, Problem> {
     let detail = admin.runtime.describe(&id).await?;
     Ok(Json(InstanceStatus::from(&detail)))
 }

@@ -13,7 +13,8 @@ pub use instance::{
     InstanceStatus, InstanceSummary, Log, LogLine, Ready, ReplayReport, State, WaitingFor,
 };
 pub use requests::{
-    ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance, Taken,
+    ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,
+    Taken,
 };
 
 #[cfg(test)]

@@ -204,9 +204,15 @@ fn a_replay_says_how_it_went() {
         })
     };
     let matches = report(ReplayVerdict::Matches { result: Some(Ok("[1]".to_owned())) });
-    assert_eq!((matches.verdict.as_str(), matches.output.map(|o| o.get().to_owned())), ("matches", Some("[1]".to_owned())));
+    assert_eq!(
+        (matches.verdict.as_str(), matches.output.map(|o| o.get().to_owned())),
+        ("matches", Some("[1]".to_owned()))
+    );
     let waits = report(ReplayVerdict::Matches { result: None });
     assert!(waits.verdict == "matches" && waits.output.is_none() && waits.failure.is_none());
     let stopped = report(ReplayVerdict::Stopped(failure()));
-    assert_eq!((stopped.verdict.as_str(), stopped.failure.map(|f| f.code)), ("stopped", Some("timeout.start-to-close".to_owned())));
+    assert_eq!(
+        (stopped.verdict.as_str(), stopped.failure.map(|f| f.code)),
+        ("stopped", Some("timeout.start-to-close".to_owned()))
+    );
 }

@@ -259,7 +259,7 @@ async fn exhausted_retries_end_as_failed_with_all_attempts() {
 #[tokio::test]
 async fn a_waiting_attempt_can_be_seen_in_words_and_in_data() {
     let stage = Stage::new().await;
-    let job = json!({ "name": "report", "behaviour": "never" });
+    let job = json!({ "name": "report", "behaviour": "never", "run_seconds": 600 });
     let id = stage.start(Plan { job, timeout_seconds: 600.0, retry_limit: 0 }).await;
     let what = "waits for its callback";
     let status = stage.client.status_when(&id, what, |status| states(status) == ["waiting-for-callback"]).await;
