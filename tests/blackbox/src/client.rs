@@ -171,7 +171,8 @@ pub fn http_client() -> reqwest::Client {
     // Another test may have installed it before.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // No connection is kept: one to a host that was killed since would fail the next request.
-    let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
+    let builder =
+        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
     builder.timeout(Duration::from_secs(60)).build().expect("a client can be made")
 }
 
