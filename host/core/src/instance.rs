@@ -254,6 +254,10 @@ impl InstanceState {
     pub fn decide(&self, input: Input, now: Timestamp, limits: &Limits) -> Result<Decision, LimitExceeded> {
         let decision = match input {
             Input::CallbackPosted { op, outcome, digest } => self.decide_posted(op, outcome, digest, now),
+            // A sender that lost our answer gets it again, even if the signal was what ended the instance.
+            Input::Signal { message_id: Some(id), .. } if self.message_ids.contains(&id) => {
+                Decision::answer(Answer::Duplicate)
+            }
             _ if self.is_closed() => Decision::answer(Answer::Gone),
             Input::AttemptEnded(report) => match self.open.get(&report.op) {
                 Some(Operation::Activity(activity)) => activity.decide_report(report, now, self.seed),
@@ -299,9 +303,6 @@ impl InstanceState {
         message_id: Option<String>,
         limits: &Limits,
     ) -> Result<Decision, LimitExceeded> {
-        if message_id.as_ref().is_some_and(|id| self.message_ids.contains(id)) {
-            return Ok(Decision::answer(Answer::Duplicate));
-        }
         limits.check_name("the signal's name", name.len())?;
         limits.check_payload("the signal's payload", payload.len())?;
         if let Some(id) = &message_id {

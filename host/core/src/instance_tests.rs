@@ -806,7 +806,7 @@ fn every_end_closes_everything_that_is_open() {
 }
 
 #[test]
-fn after_every_end_any_input_is_answered_gone() {
+fn after_every_end_any_new_input_is_answered_gone() {
     for (end, _) in ends() {
         let mut s = Subject::started();
         let ops = open_one_of_each(&mut s);
@@ -818,13 +818,15 @@ fn after_every_end_any_input_is_answered_gone() {
             due(ops[2], TimerPurpose::Timer),
             posted(ops[3], 1),
             signal("go", None),
-            signal("stop", Some("m-1")),
+            signal("stop", Some("m-2")),
             cancel(),
             terminate(),
         ];
         for input in inputs {
             s.input(999, input).left_no_trace(Answer::Gone);
         }
+        // Whoever lost the answer to a signal gets it again, even if that signal was the last thing needed.
+        s.input(999, signal("stop", Some("m-1"))).left_no_trace(Answer::Duplicate);
     }
 }
 

@@ -245,14 +245,16 @@ impl ActivityHost {
     pub async fn run(&self, component: &ActivityComponent, request: ActivityRequest, log: &ActivityLog) -> Outcome {
         let (name, input) = (request.name.clone(), request.input.clone());
         let mut store = store(component, self, Some(request), &log.0);
+        let mut running = false;
         let result = async {
             let bindings = component.instantiate(&mut store).await?;
+            running = true;
             bindings.call_run(&mut store, &name, &input).await
         }
         .await;
         match result {
             Ok(outcome) => self.checked(&name, outcome.map_err(convert::failure_from_guest)),
-            Err(error) => Err(failed(trap::classify(&error, lock(&log.0).last_panic()))),
+            Err(error) => Err(failed(trap::classify(&error, lock(&log.0).last_panic(), running))),
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Shared {
     pub yielded: bool,
     /// The guest has returned or is being dropped: handles that go away now mean nothing.
     pub closed: bool,
+    /// The guest was instantiated: its own code has begun to run.
+    pub running: bool,
     pub host_calls: u64,
 }
 

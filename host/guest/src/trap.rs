@@ -5,8 +5,10 @@ use rehydrate_core::{Failure, FailureKind, Stop};
 use wasmtime::Trap;
 use wasmtime_wasi::I32Exit;
 
-/// Classifies the error of a guest call. `panic` is the message that the guest announced, if it did.
-pub fn classify(error: &wasmtime::Error, panic: Option<&str>) -> Stopped {
+/// Classifies the error of a guest call. `panic` is the message that the guest announced, if it did;
+/// `running` says that the guest had been instantiated: what fails before that is the host's fault, what
+/// fails after it (a handle that does not exist, a string that is no UTF-8) is the guest's.
+pub fn classify(error: &wasmtime::Error, panic: Option<&str>, running: bool) -> Stopped {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return from_stop(stop.clone());
     }
@@ -21,11 +23,15 @@ pub fn classify(error: &wasmtime::Error, panic: Option<&str>) -> Stopped {
         return Stopped::Failed(panicked(message));
     }
     let text = format!("{error:#}");
-    if text.contains("out of fuel") || text.contains("fuel") {
+    if text.contains("fuel allocated for hostcalls") {
         let message = "the guest passed too many bytes in one host call; make its lists and strings smaller";
         return Stopped::Failed(Failure::new(FailureKind::Rejected, "limit.host-call-bytes", message));
     }
-    Stopped::HostFault(text)
+    if !running {
+        return Stopped::HostFault(text);
+    }
+    let message = format!("the guest used a host call wrongly: {text}; this is a fault of the component or its SDK");
+    Stopped::Failed(Failure::new(FailureKind::Rejected, "guest.misuse", message))
 }
 
 /// What a stop means for the instance.

@@ -97,6 +97,7 @@ impl WorkflowGuest {
             stop: None,
             yielded: false,
             closed: false,
+            running: false,
             host_calls: 0,
         }));
         let mut table = ResourceTable::new();
@@ -165,7 +166,7 @@ impl WorkflowGuest {
                     return finished.map_or_else(|stop| Step::Stopped(trap::from_stop(stop)), |()| Step::Returned);
                 }
                 Poll::Ready(Err(error)) => {
-                    let stopped = trap::classify(&error, shared.log.last_panic());
+                    let stopped = trap::classify(&error, shared.log.last_panic(), shared.running);
                     drop(shared);
                     return self.stopped(stopped);
                 }
@@ -248,6 +249,7 @@ async fn run(component: WorkflowComponent, mut store: Store<WorkflowHost>) -> wa
     let shared = store.data().shared.clone();
     let input = lock(&shared).replay.started().input.clone();
     let bindings = component.instantiate(&mut store).await?;
+    lock(&shared).running = true;
     let outcome = bindings.call_run(&mut store, &input).await?;
     lock(&shared).closed = true;
     Ok(outcome.map_err(convert::failure_from_guest))

@@ -225,23 +225,25 @@ impl Instances {
     fn put_back(self: &Arc<Self>, key: InstanceKey, resident: Option<Box<Resident>>) -> bool {
         let waits = resident.as_ref().and_then(|resident| resident.guest.as_ref());
         let memory = waits.map(|live| live.guest.memory_bytes());
+        let mut evicted = Vec::new();
         let idle = {
             let mut slots = self.slots();
             let Some(slot) = slots.get_mut(&key) else { return true };
             let idle = slot.mailbox.is_empty();
             slot.running = !idle;
-            if memory.is_some() {
-                slot.resident = resident;
-            } else if idle {
-                slots.remove(&key);
+            match memory {
+                Some(memory) => {
+                    slot.resident = resident;
+                    if idle {
+                        evicted = self.residents.insert(key, memory);
+                    }
+                }
+                None if idle => drop(slots.remove(&key)),
+                None => {}
             }
             idle
         };
-        if let Some(memory) = memory.filter(|_| idle) {
-            for evicted in self.residents.insert(key, memory) {
-                self.evict(evicted);
-            }
-        }
+        evicted.into_iter().for_each(|key| self.evict(key));
         idle
     }
 

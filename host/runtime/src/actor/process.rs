@@ -55,7 +55,8 @@ struct Work {
     resident: Box<Resident>,
     turn: Turn,
     told: Vec<Told>,
-    /// All events of the run, while the guest is not there: it is made from them if it is needed.
+    /// While the guest is not there, all events of the run: it is made from them if it is needed, and then
+    /// they are gone.
     events: Vec<Event>,
     /// The store has a mark that the guest has a turn to take.
     marked: bool,
@@ -114,7 +115,8 @@ impl Instances {
     }
 
     fn begin(&self, key: InstanceKey, resident: Option<Box<Resident>>) -> Result<Option<Work>, RuntimeError> {
-        let (resident, events) = match resident {
+        // Without its guest an instance is loaded anew: a guest is made from all events, and they are not kept.
+        let (resident, events) = match resident.filter(|resident| resident.guest.is_some()) {
             Some(resident) => (resident, Vec::new()),
             None => {
                 let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
@@ -195,12 +197,11 @@ impl Instances {
         work.resident.row.state = InstanceStateTag::Running;
         work.resident.row.problem = None;
         work.turn.row_changed();
-        if work.resident.guest.take().is_some() || work.events.is_empty() {
-            // The events of this turn, if any, are not stored yet: they come on top of the stored ones.
-            match load::history(&*self.store, key, work.resident.row.run) {
-                Ok(events) => work.events = work.turn.with_new_events(events),
-                Err(error) => return pause(work, HOST_FAULT, error.to_string(), None),
-            }
+        work.resident.guest = None;
+        // The events of this turn, if any, are not stored yet: they come on top of the stored ones.
+        match tokio::task::block_in_place(|| load::history(&*self.store, key, work.resident.row.run)) {
+            Ok(events) => work.events = work.turn.with_new_events(events),
+            Err(error) => return pause(work, HOST_FAULT, error.to_string(), None),
         }
         self.run_guest(key, work).await;
     }

@@ -2,7 +2,7 @@
 
 use crate::start::fresh_id;
 use rehydrate_blackbox::client::answer;
-use rehydrate_blackbox::host::GUESTS;
+use rehydrate_blackbox::host::{GUESTS, HostSettings};
 use rehydrate_blackbox::{Answer, Client, Host, history};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -153,4 +153,40 @@ async fn a_custom_status_can_be_read_while_the_instance_waits() {
     assert_eq!(status["custom_status"], value);
     client.signal(&id, "go", &json!("gone")).await.expect(202);
     assert_eq!(client.over(&id).await["output"], "gone");
+}
+
+#[tokio::test]
+async fn signals_between_refused_starts_wake_an_evicted_instance_at_once() {
+    // One guest stays in memory and there are three, so most posts load their instance anew; a repeated signal
+    // does not need the guest, and what comes behind it and a refused start in one mailbox does.
+    let arguments = ["--resident-instances", "1"].map(str::to_owned).to_vec();
+    let host = Host::with_guests(HostSettings { arguments, ..HostSettings::default() }).await;
+    let client = host.client();
+    let rounds = 60_u64;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = client.started(GUESTS, &takes(rounds + 1)).await;
+        keyed_signal(&client, &id, 1, "again").await.expect(202);
+        ids.push(id);
+    }
+    let post = |id: &String, n: u64| {
+        let (client, id) = (client.clone(), id.clone());
+        async move {
+            let (payload, input) = (json!(n), takes(1));
+            let (_, started, signalled) = tokio::join!(
+                keyed_signal(&client, &id, 1, "again"),
+                client.start(GUESTS, &id, &input),
+                client.signal(&id, "go", &payload),
+            );
+            assert_eq!(signalled.status, 202, "{signalled:?}");
+            assert!(matches!(started.status, 409 | 202), "{started:?}");
+        }
+    };
+    let posts = (0..rounds).flat_map(|n| ids.iter().map(move |id| (id, n)));
+    futures::future::join_all(posts.map(|(id, n)| post(id, n))).await;
+    for id in &ids {
+        let taken = |status: &Value| status["run"] == 2 || status["state"] == "completed";
+        client.status_when(id, "all signals were taken", taken).await;
+    }
+    assert!(!host.log_end().contains("could not run a guest"), "{}", host.log_end());
 }
