@@ -33,6 +33,12 @@ pub enum InvalidInstanceId {
     /// `@` is kept for entities.
     #[error("the instance id starts with `@`, which is reserved; choose another first character")]
     Reserved,
+    /// `.` and `..` are removed from the path of a URL by whoever sends it, so such an instance could not be named.
+    #[error("the instance id is `{found}`, which no URL can name; choose another")]
+    Dots {
+        /// The id.
+        found: String,
+    },
     /// A character that has a meaning in URLs or can't be shown.
     #[error("the instance id has the character {found:?}; `/`, `\\`, `#`, `?` and control characters are not allowed")]
     Character {
@@ -53,6 +59,9 @@ impl InstanceId {
         }
         if text.starts_with('@') {
             return Err(InvalidInstanceId::Reserved);
+        }
+        if matches!(text, "." | "..") {
+            return Err(InvalidInstanceId::Dots { found: text.to_owned() });
         }
         match text.chars().find(|c| matches!(c, '/' | '\\' | '#' | '?') || c.is_control()) {
             Some(found) => Err(InvalidInstanceId::Character { found }),
@@ -159,6 +168,10 @@ mod tests {
     fn an_id_is_refused_for_each_reason_by_name() {
         assert_eq!(InstanceId::new(""), Err(InvalidInstanceId::Empty));
         assert_eq!(InstanceId::new("@entity"), Err(InvalidInstanceId::Reserved));
+        for dots in [".", ".."] {
+            assert_eq!(InstanceId::new(dots), Err(InvalidInstanceId::Dots { found: dots.to_owned() }));
+        }
+        assert!(InstanceId::new("...").is_ok());
         assert_eq!(InstanceId::new("a/b"), Err(InvalidInstanceId::Character { found: '/' }));
         assert_eq!(InstanceId::new("a\u{7}"), Err(InvalidInstanceId::Character { found: '\u{7}' }));
         assert_eq!(InstanceId::new(&"ä".repeat(257)), Err(InvalidInstanceId::TooLong { chars: 257 }));

@@ -13,7 +13,7 @@
 use crate::activity::{ActivityEnd, ActivityState, AttemptReport, EndedAttempt};
 use crate::callback::{CallbackState, ClosedCallback};
 use crate::event::{Event, EventBody};
-use crate::failure::{Failure, Json, Outcome};
+use crate::failure::{Failure, FailureKind, Json, Outcome};
 use crate::ids::{AttemptNumber, Digest, EventId};
 use crate::limits::{LimitExceeded, Limits, check};
 use crate::signal::SignalQueues;
@@ -260,7 +260,9 @@ impl InstanceState {
             }
             _ if self.is_closed() => Decision::answer(Answer::Gone),
             Input::AttemptEnded(report) => match self.open.get(&report.op) {
-                Some(Operation::Activity(activity)) => activity.decide_report(report, now, self.seed),
+                Some(Operation::Activity(activity)) => {
+                    self.within_history(activity.decide_report(report, now, self.seed), limits)
+                }
                 _ => Decision::nothing(),
             },
             Input::TimerDue { op, purpose } => self.decide_due(op, purpose, now),
@@ -276,6 +278,29 @@ impl InstanceState {
             }
         };
         Ok(decision)
+    }
+
+    /// A failed attempt is the last one if the history is as long as it may be: retries come without the guest,
+    /// so nothing else would ever end them.
+    fn within_history(&self, mut decision: Decision, limits: &Limits) -> Decision {
+        if self.last.0 < limits.history_events {
+            return decision;
+        }
+        for body in &mut decision.events {
+            let EventBody::ActivityAttemptFailed { op, attempt, started, failure, .. } = body else { continue };
+            let reached = LimitExceeded {
+                name: "history-events".to_owned(),
+                what: format!(
+                    "no room for another attempt after `{}`, the history of this run is too long",
+                    failure.code
+                ),
+                found: self.last.next().0,
+                limit: limits.history_events,
+            };
+            let failure = Failure::new(FailureKind::Rejected, &reached.code(), reached.to_string());
+            *body = EventBody::ActivityFailed { op: *op, attempt: *attempt, started: Some(*started), failure };
+        }
+        decision
     }
 
     fn decide_posted(&self, op: EventId, outcome: Outcome, digest: Digest, now: Timestamp) -> Decision {

@@ -4,7 +4,6 @@
 //! folded again from the bytes of that history must be the state that wrote it.
 
 use super::*;
-use crate::failure::FailureKind;
 use crate::random::Random;
 use crate::retry::{ActivityOptions, RetryPolicy};
 use crate::time::Nanos;
@@ -258,6 +257,22 @@ fn a_failed_attempt_that_may_be_retried_puts_a_retry_row() {
     assert_eq!(taken.effects, [Effect::DropTask { op }, put(15, op, TimerPurpose::Retry)]);
     assert_eq!(s.activity(op).attempt, AttemptNumber(2), "the next number is durable before its dispatch");
     assert_eq!(s.activity(op).not_before, Some(secs(15)));
+}
+
+#[test]
+fn a_failed_attempt_is_the_last_one_once_the_history_is_full() {
+    let mut s = Subject::started();
+    let mut options = two_attempts();
+    options.retry.as_mut().unwrap().maximum_attempts = None;
+    let op = s.schedule(options);
+    s.limits.history_events = s.last().0 + 1;
+    s.input(2, failed(op, 1));
+    assert!(matches!(s.history.last().unwrap().body, EventBody::ActivityAttemptFailed { .. }));
+    s.input(9, Input::TimerDue { op, purpose: TimerPurpose::Retry });
+    s.input(9, failed(op, 2));
+    let EventBody::ActivityFailed { failure, .. } = &s.history.last().unwrap().body else { panic!("it is retried") };
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Rejected, "limit.history-events"));
+    assert!(failure.message.contains("http.status-503"), "{}", failure.message);
 }
 
 #[test]

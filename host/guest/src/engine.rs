@@ -62,6 +62,9 @@ pub enum SetupError {
     },
 }
 
+/// What every file of WebAssembly begins with.
+const WASM_MAGIC: &[u8] = b"\0asm";
+
 /// Why a component can't be deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -195,8 +198,12 @@ impl GuestEngine {
             return Err(DeployError::NotAComponent(text.to_owned()));
         }
         let compiled = wasmtime::component::Component::new(&self.engine, bytes).map_err(|error| {
+            let why = match bytes.starts_with(WASM_MAGIC) {
+                true => format!("{error:#}"),
+                false => "its first bytes are not those of WebAssembly".to_owned(),
+            };
             DeployError::NotAComponent(format!(
-                "the upload is not a WebAssembly component: {error:#}; build with `--target wasm32-wasip2`, or make a \
+                "the upload is not a WebAssembly component: {why}; build with `--target wasm32-wasip2`, or make a \
                  component of the module with `wasm-tools component new`"
             ))
         })?;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use rehydrate_runtime::core::Limits;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -34,11 +35,27 @@ impl BodyTime {
     }
 }
 
+/// How large a body may be.
+#[derive(Clone, Copy, Debug)]
+pub struct BodySize {
+    /// The most bytes.
+    pub bytes: usize,
+    /// The setting that says so.
+    pub setting: &'static str,
+}
+
+impl BodySize {
+    /// A payload, with so many bytes around it.
+    pub fn payload(limits: &Limits, form_bytes: usize) -> BodySize {
+        BodySize { bytes: limits.payload_bytes.saturating_add(form_bytes), setting: "limits.payload-bytes" }
+    }
+}
+
 /// Reads a body of at most `limit` bytes. 413 if it is larger (at once if it says so itself), 408 if it takes too
 /// long, 400 if the connection breaks.
-pub async fn read(mut body: Body, limit: usize, time: BodyTime) -> Result<Bytes, Problem> {
+pub async fn read(mut body: Body, limit: BodySize, time: BodyTime) -> Result<Bytes, Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit {
+    if announced > limit.bytes {
         drain(body).await;
         return Err(too_large(limit));
     }
@@ -53,7 +70,7 @@ pub async fn read(mut body: Body, limit: usize, time: BodyTime) -> Result<Bytes,
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > limit {
+        if bytes.len() + data.len() > limit.bytes {
             drain(body).await;
             return Err(too_large(limit));
         }
@@ -96,8 +113,8 @@ pub fn json_text(bytes: &[u8]) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn too_large(limit: usize) -> Problem {
-    let detail = format!("the body has more than {limit} bytes; send less, or raise the limit in the configuration");
+fn too_large(BodySize { bytes, setting }: BodySize) -> Problem {
+    let detail = format!("the body has more than {bytes} bytes; send less, or raise `{setting}` in the configuration");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body.too-large", detail)
 }
 
@@ -117,27 +134,31 @@ mod tests {
 
     const TIME: BodyTime = BodyTime { idle: Duration::from_millis(50), total: Duration::from_secs(60) };
 
+    const FIVE: BodySize = BodySize { bytes: 5, setting: "limits.some-bytes" };
+
     fn chunked(chunks: &[&'static str]) -> Body {
         Body::from_stream(stream::iter(chunks.to_vec()).map(Ok::<_, Infallible>))
     }
 
     #[tokio::test]
     async fn a_body_up_to_the_limit_is_read_whole() {
-        assert_eq!(read(Body::from("12345"), 5, TIME).await.expect("fits"), "12345");
-        assert_eq!(read(chunked(&["12", "", "345"]), 5, TIME).await.expect("fits"), "12345");
+        assert_eq!(read(Body::from("12345"), FIVE, TIME).await.expect("fits"), "12345");
+        assert_eq!(read(chunked(&["12", "", "345"]), FIVE, TIME).await.expect("fits"), "12345");
     }
 
     #[tokio::test]
     async fn a_larger_body_is_a_413_whether_it_says_its_length_or_not() {
         for body in [Body::from("123456"), chunked(&["123", "456"])] {
-            assert_eq!(read(body, 5, TIME).await.expect_err("too large").status, 413);
+            let problem = read(body, FIVE, TIME).await.expect_err("too large");
+            assert_eq!(problem.status, 413);
+            assert!(problem.detail.contains("`limits.some-bytes`"), "the setting is named: {}", problem.detail);
         }
     }
 
     #[tokio::test]
     async fn a_body_that_stops_coming_is_a_408() {
         let stalled = stream::iter(["12"]).map(Ok::<_, Infallible>).chain(stream::pending());
-        assert_eq!(read(Body::from_stream(stalled), 5, TIME).await.expect_err("stalled").status, 408);
+        assert_eq!(read(Body::from_stream(stalled), FIVE, TIME).await.expect_err("stalled").status, 408);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! settle that one callback; a URL that is forged or unknown gets the same 404 as any other path, with no
 //! difference in its text, and its body is dropped unread by us. Paths are never logged: they hold the secret.
 
-use crate::body::{self, BodyTime};
+use crate::body::{self, BodySize, BodyTime};
 use crate::dto::{MessageTaken, Rejection, Taken};
 use crate::problem::Problem;
 use crate::server::{Bound, HttpLimits, Server};
@@ -67,14 +67,14 @@ fn not_found() -> Problem {
 }
 
 async fn complete(State(public): State<Public>, token: Token, request: Request) -> Result<Response, Problem> {
-    let limit = public.runtime.limits().payload_bytes;
+    let limit = BodySize::payload(public.runtime.limits(), 0);
     let bytes = public.body(&token, request.into_body(), limit).await?;
     let value = body::json_text(&bytes)?;
     public.post(&token, CallbackPost::Complete(value), &bytes).await
 }
 
 async fn reject(State(public): State<Public>, token: Token, request: Request) -> Result<Response, Problem> {
-    let limit = public.runtime.limits().payload_bytes;
+    let limit = BodySize::payload(public.runtime.limits(), 0);
     let bytes = public.body(&token, request.into_body(), limit).await?;
     let failure = rejection(&bytes)?;
     public.post(&token, CallbackPost::Reject(failure), &bytes).await
@@ -110,7 +110,7 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Token {
 
 impl Public {
     /// The body, if the token is one that this host made.
-    async fn body(&self, token: &Token, body: Body, limit: usize) -> Result<bytes::Bytes, Problem> {
+    async fn body(&self, token: &Token, body: Body, limit: BodySize) -> Result<bytes::Bytes, Problem> {
         if !self.runtime.callback_exists(&token.0) {
             body::drain(body).await;
             return Err(not_found());

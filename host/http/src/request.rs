@@ -149,11 +149,15 @@ pub struct FollowParams {
 
 /// The `Idempotency-Key` of a request.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let wrong = |what: &str| {
         let detail = format!("the Idempotency-Key {what}; give 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible characters");
         Problem::invalid("idempotency-key.invalid", detail)
     };
+    if values.next().is_some() {
+        return Err(wrong("was sent more than once"));
+    }
     let key = value.to_str().map_err(|_| wrong("has characters that are not visible ASCII"))?;
     match key.len() {
         0 => Err(wrong("is empty")),
@@ -218,5 +222,9 @@ mod tests {
         for value in [&b""[..], &[b'a'; 257], b"\xff"] {
             assert_eq!(with(value).expect_err("refused").status, 400);
         }
+        let mut two = HeaderMap::new();
+        two.append("idempotency-key", HeaderValue::from_static("a"));
+        two.append("idempotency-key", HeaderValue::from_static("b"));
+        assert_eq!(idempotency_key(&two).expect_err("which one?").status, 400);
     }
 }

@@ -251,10 +251,9 @@ impl Instances {
     fn evict(&self, key: InstanceKey) {
         let dropped = {
             let mut slots = self.slots();
-            match slots.get(&key) {
-                Some(slot) if !slot.running && slot.mailbox.is_empty() => slots.remove(&key),
-                _ => None,
-            }
+            // Between its choice and now it may have run and found a place again.
+            let waits = |slot: &Slot| !slot.running && slot.mailbox.is_empty() && !self.residents.contains(key);
+            if slots.get(&key).is_some_and(waits) { slots.remove(&key) } else { None }
         };
         if dropped.is_some() {
             self.counters.evicted.fetch_add(1, Ordering::Relaxed);

@@ -53,7 +53,7 @@ impl Admission {
         match self.store.free_bytes() {
             Ok(Some(free)) if free < min => {
                 let message = format!(
-                    "the data disk has {free} bytes free, fewer than `free-bytes-min` ({min}); free some space on it"
+                    "the data disk has {free} bytes free, fewer than the {min} that `runtime.free-mb-min` keeps free; free some space"
                 );
                 Some(("host.disk-full", message))
             }

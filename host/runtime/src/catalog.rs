@@ -29,7 +29,7 @@ pub struct Catalog {
     activities: ActivityHost,
     rows: RwLock<Vec<DeploymentRow>>,
     loaded: Mutex<HashMap<Digest, Loaded>>,
-    compiling: Semaphore,
+    compiling: Arc<Semaphore>,
     component_bytes: usize,
     compile_timeout: Nanos,
 }
@@ -45,7 +45,7 @@ impl Catalog {
     ) -> Result<Catalog, RuntimeError> {
         let rows = RwLock::new(store.deployments()?);
         let loaded = Mutex::default();
-        let compiling = Semaphore::new(COMPILING_MAX);
+        let compiling = Arc::new(Semaphore::new(COMPILING_MAX));
         Ok(Catalog { store, engine, activities, rows, loaded, compiling, component_bytes, compile_timeout })
     }
 
@@ -71,8 +71,8 @@ impl Catalog {
         if bytes.len() > self.component_bytes {
             let (found, limit) = (bytes.len(), self.component_bytes);
             let message = format!(
-                "the component has {found} bytes; the limit `component-bytes` is {limit}: build it smaller, or raise the \
-                 limit in the configuration"
+                "the component has {found} bytes; the limit is {limit}: build it smaller, or raise \
+                 `runtime.component-mb` in the configuration"
             );
             return Err(RuntimeError::new(ErrorKind::TooLarge, "deployment.too-large", message));
         }
@@ -125,20 +125,24 @@ impl Catalog {
     }
 
     async fn compile(&self, bytes: Vec<u8>) -> Result<(Component, Vec<String>), RuntimeError> {
-        let permit = self.compiling.acquire().await.map_err(|_| internal("the compiler has stopped"))?;
+        let permit = self.compiling.clone().acquire_owned().await.map_err(|_| internal("the compiler has stopped"))?;
         let engine = self.engine.clone();
-        let work = blocking(move || engine.load(&bytes).map(|(component, shape)| (component, shape.interfaces)));
+        // A compilation that is given up on still runs, so it is the one to give its place back.
+        let work = blocking(move || {
+            let loaded = engine.load(&bytes).map(|(component, shape)| (component, shape.interfaces));
+            drop(permit);
+            loaded
+        });
         let limit = self.compile_timeout;
-        let loaded = match tokio::time::timeout(limit.into(), work).await {
+        match tokio::time::timeout(limit.into(), work).await {
             Ok(loaded) => loaded?.map_err(deploy_error),
             Err(_) => {
-                let message =
-                    format!("the component took longer than `compile-timeout` ({limit}) to compile; make it smaller");
+                let message = format!(
+                    "the component took longer than {limit} to compile; make it smaller, or raise `runtime.compile-timeout-ms`"
+                );
                 Err(RuntimeError::new(ErrorKind::Refused, "deployment.compile-timeout", message))
             }
-        };
-        drop(permit);
-        loaded
+        }
     }
 
     async fn names(&self, component: &ActivityComponent) -> Result<Vec<String>, RuntimeError> {

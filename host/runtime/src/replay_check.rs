@@ -7,7 +7,7 @@ use crate::error::RuntimeError;
 use crate::load;
 use crate::tokens::RunUrls;
 use rehydrate_core::replay::CallbackOrigin;
-use rehydrate_core::{Digest, Event, EventBody, EventId, InstanceKey, Outcome, Replay, RunNumber};
+use rehydrate_core::{Digest, Event, EventBody, EventId, Failure, InstanceKey, Outcome, Replay, RunNumber};
 use rehydrate_guest::{Step, Stopped, WorkflowGuest};
 use rehydrate_store::InstanceRow;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub async fn replay(
     let events = tokio::task::block_in_place(|| load::history(&*instances.store, key, run))?;
     let count = events.last().map_or(0, |event| event.id.0);
     let recorded = recorded_result(&events);
+    let stop = recorded_stop(&events);
     let ran_through = if run == row.run { row.ran_through } else { last_cause(&events) };
     let component = instances.catalog.workflow_component(digest).await?;
     let replay = Replay::new(events, ran_through, instances.config.limits.clone(), CallbackOrigin::default())
@@ -40,7 +41,12 @@ pub async fn replay(
         Step::Waiting | Step::Yielded => ReplayVerdict::Matches { result: None },
         Step::Returned => ReplayVerdict::Matches { result: recorded.or_else(|| returned(&mut guest)) },
         Step::Stopped(Stopped::Diverged(divergence)) => ReplayVerdict::Diverges(divergence),
-        Step::Stopped(Stopped::Failed(failure)) => ReplayVerdict::Stopped(failure),
+        Step::Stopped(Stopped::Failed(failure)) => match stop {
+            Some((known, at)) if same_stop(&failure, &known) && guest.with_replay(|it| it.ran_through()) == at => {
+                ReplayVerdict::Matches { result: Some(Err(known)) }
+            }
+            _ => ReplayVerdict::Stopped(failure),
+        },
         Step::Stopped(Stopped::HostFault(text)) => return Err(internal(&text)),
     };
     Ok(ReplayReport { id: row.id.clone(), run, version: version.to_owned(), events: count, verdict })
@@ -53,6 +59,19 @@ fn recorded_result(events: &[Event]) -> Option<Outcome> {
         EventBody::InstanceFailed { failure } | EventBody::InstanceCancelled { failure } => Some(Err(failure.clone())),
         _ => None,
     }
+}
+
+/// Why the host stopped the guest, and the last inbound event that the guest could know by then.
+fn recorded_stop(events: &[Event]) -> Option<(Failure, EventId)> {
+    let (last, before) = events.split_last()?;
+    let EventBody::InstanceStopped { failure } = &last.body else { return None };
+    let inbound = before.iter().rfind(|event| event.cause == EventId::NONE)?;
+    Some((failure.clone(), inbound.id))
+}
+
+/// Whether a guest was stopped for the reason in the history. What a limit's message counts may differ.
+fn same_stop(stopped: &Failure, known: &Failure) -> bool {
+    stopped == known || (stopped.code == known.code && known.code.starts_with("limit."))
 }
 
 /// The result of a guest that went further than its history.

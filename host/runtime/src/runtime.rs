@@ -195,11 +195,16 @@ impl Runtime {
         let from = from.max(EventId(1));
         let events = tokio::task::block_in_place(|| load::events(store, key, run, from, limit))?;
         if run != row.run && events.is_empty() && load::event(store, key, run, EventId(1))?.is_none() {
-            let message = format!("instance `{id}` has no run {}; its current one is {}", run.0, row.run.0);
-            return Err(RuntimeError::new(ErrorKind::NotFound, "run.not-found", message));
+            return Err(no_run(&row, run));
         }
         let current = run == row.run;
-        let last_read = events.last().map_or(EventId(from.0 - 1), |event| event.id);
+        let last_read = match events.last() {
+            Some(event) => event.id,
+            None if current => EventId::NONE,
+            None => {
+                tokio::task::block_in_place(|| load::history(store, key, run))?.last().map_or(EventId::NONE, |e| e.id)
+            }
+        };
         // The row was read first, so events may have come since; an old run ends where its events do.
         let last = if current { row.last_event.max(last_read) } else { last_read };
         let closed = !current || row.state.is_closed();
@@ -220,7 +225,11 @@ impl Runtime {
         limit: usize,
     ) -> Result<Vec<LogEntry>, RuntimeError> {
         let (key, row) = self.row(id)?;
-        let lines = self.instances.store.log(key, run.unwrap_or(row.run), from, limit)?;
+        let run = run.unwrap_or(row.run);
+        if run != row.run && load::event(&*self.instances.store, key, run, EventId(1))?.is_none() {
+            return Err(no_run(&row, run));
+        }
+        let lines = self.instances.store.log(key, run, from, limit)?;
         let entry = |(sequence, line): (u64, rehydrate_store::LogLine)| LogEntry {
             sequence,
             time: line.time,
@@ -480,6 +489,11 @@ fn result(state: &InstanceState) -> (Option<Json>, Option<Failure>) {
             (None, Some(Failure::new(FailureKind::Terminated, "terminated", reason.clone())))
         }
     }
+}
+
+fn no_run(row: &InstanceRow, run: RunNumber) -> RuntimeError {
+    let message = format!("instance `{}` has no run {}; its current one is {}", row.id, run.0, row.run.0);
+    RuntimeError::new(ErrorKind::NotFound, "run.not-found", message)
 }
 
 fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {

@@ -1,13 +1,16 @@
 //! Deploying and listing components.
 
 use super::Admin;
-use crate::body::{self, BodyTime};
+use crate::body::{self, BodySize, BodyTime};
 use crate::dto::{Component, ComponentList};
 use crate::problem::Problem;
 use crate::request::InPath;
 use axum::Json;
 use axum::extract::{Request, State};
 use http::StatusCode;
+
+/// The setting of the largest upload.
+const COMPONENT_BYTES_SETTING: &str = "runtime.component-mb";
 
 /// An upload may take this many times as long as another body.
 const UPLOAD_TIME: u32 = 10;
@@ -34,7 +37,8 @@ pub async fn deploy(
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "host.stopping", "the host is stopping; deploy after its restart")
     })?;
     let time = BodyTime { idle: admin.time.idle, total: admin.time.total * UPLOAD_TIME };
-    let bytes = body::read(request.into_body(), admin.component_bytes, time).await?;
+    let size = BodySize { bytes: admin.component_bytes, setting: COMPONENT_BYTES_SETTING };
+    let bytes = body::read(request.into_body(), size, time).await?;
     let reply = admin.runtime.deploy(&name, &version, bytes).await?;
     let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Component::from(&reply.deployment))))

@@ -2,7 +2,7 @@
 
 use super::Admin;
 use super::instances::parse_or_default;
-use crate::body;
+use crate::body::{self, BodySize};
 use crate::dto::{MessageTaken, Reason, Taken};
 use crate::problem::Problem;
 use crate::request::{InPath, idempotency_key};
@@ -38,7 +38,7 @@ pub async fn signal(
     request: Request,
 ) -> Reply {
     let key = idempotency_key(request.headers())?;
-    let limit = admin.runtime.limits().payload_bytes;
+    let limit = BodySize::payload(admin.runtime.limits(), 0);
     let bytes = body::read(request.into_body(), limit, admin.time).await?;
     let payload = body::json_text(&bytes)?;
     taken(&id, admin.runtime.signal(&id, &name, payload, key).await?)

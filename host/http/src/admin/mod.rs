@@ -9,7 +9,7 @@ pub mod instances;
 pub mod messages;
 
 use crate::auth::{Guard, TOKEN_CHARS_MIN};
-use crate::body::{self, BodyTime};
+use crate::body::{self, BodySize, BodyTime};
 use crate::problem::Problem;
 use crate::server::{Bound, Draining, HttpError, HttpLimits, Server};
 use axum::Router;
@@ -106,7 +106,7 @@ pub struct Admin {
 impl Admin {
     /// A body that holds at most a payload and a little around it.
     async fn body(&self, body: Body) -> Result<Bytes, Problem> {
-        let limit = self.runtime.limits().payload_bytes.saturating_add(FORM_BYTES);
+        let limit = BodySize::payload(self.runtime.limits(), FORM_BYTES);
         body::read(body, limit, self.time).await
     }
 }

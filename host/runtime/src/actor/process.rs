@@ -37,7 +37,7 @@ pub(super) enum Told {
 }
 
 impl Told {
-    fn tell(self, instances: &Instances, failed: Option<&RuntimeError>) {
+    fn tell(self, instances: &Arc<Instances>, failed: Option<&RuntimeError>) {
         match (self, failed) {
             (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
             (Told::Answer(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
@@ -45,7 +45,8 @@ impl Told {
             (Told::Started(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Done(reply), None) => drop(reply.send(Ok(()))),
             (Told::Done(reply), Some(error)) => drop(reply.send(Err(error.clone()))),
-            (Told::Timer(row, dropped), failed) => instances.timers.done(&row, dropped && failed.is_none()),
+            (Told::Timer(row, dropped), None) => instances.timers.done(&row, dropped),
+            (Told::Timer(row, _), Some(_)) => instances.timer_later(row),
         }
     }
 }
@@ -250,7 +251,8 @@ impl Instances {
     fn decide(&self, work: &mut Work, input: Input) -> Result<Decided, RuntimeError> {
         let now = clock::now();
         let evidence = match &input {
-            Input::CallbackPosted { op, outcome, .. } => Some((*op, format!("{outcome:?}"))),
+            Input::CallbackPosted { op, outcome: Ok(payload), .. } => Some((*op, payload.clone())),
+            Input::CallbackPosted { op, outcome: Err(failure), .. } => Some((*op, format!("rejected, {failure}"))),
             _ => None,
         };
         let decision = work.resident.state.decide(input, now, &self.config.limits).map_err(|error| too_much(&error))?;
@@ -438,6 +440,16 @@ impl Instances {
         }
     }
 
+    /// A due row whose instance could not take it: it stays under way for a while, so that the timer loop does
+    /// not hand it over again at once.
+    fn timer_later(self: &Arc<Self>, row: TimerRow) {
+        let instances = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(HOST_FAULT_PAUSE).await;
+            instances.timers.done(&row, false);
+        });
+    }
+
     fn try_again(self: &Arc<Self>, key: InstanceKey) {
         let instances = self.clone();
         tokio::spawn(async move {
@@ -545,7 +557,11 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                     Some(_) => matches!(instances.commits.commit(turn.finish(None).0).await, Ok(Ok(()))),
                     None => false,
                 };
-                instances.timers.done(&row, dropped);
+                if dropped {
+                    instances.timers.done(&row, true);
+                } else {
+                    instances.timer_later(row);
+                }
             }
             Post::Input { reply: None, .. } | Post::Start(..) | Post::Wake => {}
         }

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 const ROUNDS: u64 = 100;
 /// Clients at work at once; each drives one instance after the other.
 const CLIENTS: usize = 12;
+/// Instances that may be started per kill: checking them all must not take longer than the kills.
+const STARTS_PER_ROUND: usize = 60;
 /// The longest the host runs between two kills.
 const UPTIME_MAX_MS: u64 = 250;
 /// For how long one request is repeated: longer than all kills together.
@@ -76,12 +78,18 @@ struct Load {
     ledger: Mutex<BTreeMap<String, Promised>>,
     stop: AtomicBool,
     next: AtomicUsize,
+    /// How many instances may have been started by now.
+    allowed: AtomicUsize,
 }
 
 impl Load {
     /// Drives one instance after the other until it is told to stop.
     async fn run(&self) {
         while !self.stop.load(Ordering::SeqCst) {
+            if self.next.load(Ordering::SeqCst) >= self.allowed.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                continue;
+            }
             let number = self.next.fetch_add(1, Ordering::SeqCst);
             self.drive(number, KINDS[number % KINDS.len()]).await;
         }
@@ -181,6 +189,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kills_at_random_moments() {
         ledger: Mutex::default(),
         stop: AtomicBool::new(false),
         next: AtomicUsize::new(0),
+        allowed: AtomicUsize::new(STARTS_PER_ROUND),
     };
     let clients = futures::future::join_all((0..CLIENTS).map(|_| load.run()));
     let killer = async {
@@ -206,6 +215,7 @@ async fn kill_at_random(mut host: Host, load: &Load, rounds: u64, mut dice: Dice
         let moment = Instant::now() + Duration::from_millis(dice.below(UPTIME_MAX_MS));
         tokio::time::sleep_until(moment.into()).await;
         host.kill();
+        load.allowed.fetch_add(STARTS_PER_ROUND, Ordering::SeqCst);
         let acknowledged: Vec<String> = load.ledger().keys().filter(|id| !seen.contains(*id)).cloned().collect();
         host = tokio::task::spawn_blocking(move || {
             host.restart();

@@ -153,3 +153,25 @@ async fn a_wrong_place_to_follow_from_is_400() {
     let request = client.admin(Method::GET, &format!("/v1/instances/{id}/events")).header("last-event-id", "x");
     assert_eq!(rehydrate_blackbox::client::answer(request).await.status, 400);
 }
+
+#[tokio::test]
+async fn reading_beyond_the_end_tells_where_the_end_is() {
+    let client = Host::shared().await.client();
+    let id = crate::start::fresh_id("beyond");
+    let request = json!({ "workflow": GUESTS, "id": id, "input": { "do": "echo", "value": 1 } });
+    client.post("/v1/instances", &request).await.expect(202);
+    client.over(&id).await;
+    let last = client.history(&id).await.len();
+    let page = client.get(&format!("/v1/instances/{id}/history?from=99")).await.expect(200).body;
+    assert_eq!((&page["last"], &page["events"]), (&json!(last), &json!([])), "{page:#}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_run_that_never_was_is_404() {
+    let client = Host::shared().await.client();
+    let id = crate::start::fresh_id("no-run");
+    let request = json!({ "workflow": GUESTS, "id": id, "input": { "do": "echo", "value": 1 } });
+    client.post("/v1/instances", &request).await.expect(202);
+    let answer = client.get(&format!("/v1/instances/{id}/log?run=9")).await;
+    assert_eq!((answer.status, &answer.body["code"]), (404, &json!("run.not-found")));
+}

@@ -127,3 +127,17 @@ async fn a_running_instance_keeps_its_version_when_a_newer_one_is_deployed() {
     let status = client.over(&id).await;
     assert_eq!((&status["version"], &status["digest"], &status["state"]), (&json!("1"), &digest, &json!("completed")));
 }
+
+#[tokio::test]
+async fn an_instance_that_the_host_stopped_replays_to_the_same_stop() {
+    let client = Host::shared().await.client();
+    let panic = json!({ "do": "misbehave", "how": "panic", "message": "no way on" });
+    let recursion = json!({ "do": "misbehave", "how": "recurse" });
+    for input in [panic, recursion] {
+        let id = started(&client, "stopped", &input).await;
+        let status = client.over(&id).await;
+        assert_eq!(status["state"], "failed", "{status:#}");
+        let report = client.post(&format!("/v1/instances/{id}/replay"), &json!({})).await.expect(200).body;
+        assert_eq!((&report["verdict"], &report["failure"]), (&json!("matches"), &status["failure"]), "{report:#}");
+    }
+}

@@ -181,3 +181,13 @@ async fn an_instance_that_does_not_exist_is_404_with_the_next_step() {
         assert!(answer.body["detail"].as_str().is_some_and(|detail| detail.contains("nobody")), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn an_id_that_no_url_can_name_is_refused() {
+    let client = Host::shared().await.client();
+    for id in [".", ".."] {
+        let request = json!({ "workflow": GUESTS, "id": id, "input": { "do": "echo", "value": 1 } });
+        let answer = client.post("/v1/instances", &request).await;
+        assert_eq!((answer.status, &answer.body["code"]), (400, &json!("instance.invalid-id")), "{id}");
+    }
+}
