@@ -14,12 +14,12 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Starts "$@" in the background, says its id, and keeps it until stdin ends. Its own end can be seen by the end
+/// Starts "$@" in the background, which says its id before it becomes the server (so that no line of the server
+/// can come first), and keeps it until stdin ends. Its own end can be seen by the end
 /// of stdout, which the keeper gives up; the keeper's exit code is the server's.
 const KEEPER: &str = r#"
-"$@" </dev/null &
+sh -c 'echo "pid $$"; exec "$@"' server "$@" </dev/null &
 server=$!
-echo "pid $server"
 exec >/dev/null
 while read -r _; do :; done
 kill -KILL $server 2>/dev/null

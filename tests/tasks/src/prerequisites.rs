@@ -108,7 +108,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The library alone, from PyPI, into our own cache; it brings no headers, so those of gcc are named.
+/// The library alone, by pip, into our own cache; it brings no headers, so those of gcc are named.
 fn libclang_by_pip() -> anyhow::Result<Option<Environment>> {
     let Some(cache) = cache_directory() else { return Ok(None) };
     let target = cache.join("libclang");

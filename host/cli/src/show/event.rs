@@ -84,11 +84,14 @@ mod tests {
             r#"{"id":40,"time":"2023-11-14T22:13:20.000000000Z","cause":1,"type":"SomethingNew","extra":1}"#,
         ];
         let lines: Vec<String> = events.iter().map(|json| event(json).expect("an event")).collect();
+        // The first line keeps the indentation of the others from being taken for that of the source.
         expect![[r#"
+            events
                 1  2023-11-14T22:13:20.000Z  InstanceStarted        job@1.0.0  {"n":1}
                 2  2023-11-14T22:13:20.000Z  CallbackCreated        `done`  expires 2023-11-14T23:13:20.000Z
                 3  2023-11-14T22:13:20.5Z  ActivityAttemptFailed  #2  attempt 1  http.500: the service said 500  next 2023-11-14T22:13:21.000Z
-               40  2023-11-14T22:13:20.000Z  SomethingNew"#]].assert_eq(&lines.join("\n"));
+               40  2023-11-14T22:13:20.000Z  SomethingNew
+        "#]].assert_eq(&format!("events\n{}\n", lines.join("\n")));
     }
 
     #[test]
