@@ -159,8 +159,8 @@ async fn a_custom_status_can_be_read_while_the_instance_waits() {
 async fn signals_between_refused_starts_wake_an_evicted_instance_at_once() {
     // One guest stays in memory and there are three, so most posts load their instance anew; a repeated signal
     // does not need the guest, and what comes behind it and a refused start in one mailbox does.
-    let arguments = ["--resident-instances", "1"].map(str::to_owned).to_vec();
-    let host = Host::with_guests(HostSettings { arguments, ..HostSettings::default() }).await;
+    let config = Some("[runtime]\nresident-instances = 1\n".to_owned());
+    let host = Host::with_guests(HostSettings { config, ..HostSettings::default() }).await;
     let client = host.client();
     let rounds = 60_u64;
     let mut ids = Vec::new();
