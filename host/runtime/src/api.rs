@@ -1,7 +1,7 @@
 //! What the runtime takes and gives: plain data, so that HTTP and the command line only translate.
 
 use rehydrate_core::view::{ActivityView, Waiting};
-use rehydrate_core::{AttemptNumber, Divergence, Event, EventId, Failure, Json, Limits, Nanos, RunNumber, Timestamp};
+use rehydrate_core::{Divergence, Event, EventId, Failure, Json, Limits, Nanos, RunNumber, Timestamp};
 use rehydrate_store::{DeploymentRow, InstanceRow};
 use std::path::PathBuf;
 
@@ -162,17 +162,6 @@ pub enum ReplayVerdict {
     Diverges(Divergence),
     /// It was stopped, as it was when it first ran or as it is now: by a limit or a trap.
     Stopped(Failure),
-}
-
-/// An attempt that a worker runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Executing {
-    /// The activity.
-    pub op: EventId,
-    /// The attempt.
-    pub attempt: AttemptNumber,
-    /// Since when.
-    pub since: Timestamp,
 }
 
 /// A line of an instance's log.

@@ -89,10 +89,7 @@ impl Runtime {
     pub async fn start(&self, request: StartRequest) -> Result<StartReply, RuntimeError> {
         self.instances.admission.admit()?;
         check_json("the input", &request.input)?;
-        let limits = &self.instances.config.limits;
-        limits
-            .check_payload("the input", request.input.len())
-            .map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))?;
+        self.check_payload("the input", request.input.len())?;
         let fingerprint = fingerprint(&request);
         if let Some(idempotency_key) = &request.idempotency_key
             && let Some(reply) = self.known_start(idempotency_key, fingerprint)?
@@ -141,6 +138,11 @@ impl Runtime {
         let row = self.instances.store.instance(known.instance)?;
         let row = row.ok_or_else(|| internal("an idempotency key names an instance that is missing"))?;
         crate::actor::repeated(&row, &known, fingerprint).map(Some)
+    }
+
+    fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
+        let checked = self.instances.config.limits.check_payload(what, bytes);
+        checked.map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))
     }
 
     fn row(&self, id: &str) -> Result<(InstanceKey, InstanceRow), RuntimeError> {
@@ -345,10 +347,7 @@ impl Runtime {
         };
         let Locator { key, run, op } = self.locate(token).ok_or_else(unknown)?;
         self.instances.admission.admit_completion()?;
-        let limits = &self.instances.config.limits;
-        limits
-            .check_payload("the callback's body", body.len())
-            .map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))?;
+        self.check_payload("the callback's body", body.len())?;
         let (form, outcome) = match post {
             CallbackPost::Complete(payload) => {
                 check_json("the callback's body", &payload)?;

@@ -8,7 +8,9 @@ use crate::tokens::RunUrls;
 use crate::turn::{Release, Turn};
 use crate::{clock, load, workers};
 use rehydrate_core::replay::CallbackOrigin;
-use rehydrate_core::{Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, Lifecycle, Replay, RunNumber};
+use rehydrate_core::{
+    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
+};
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow};
 use std::sync::Arc;
@@ -122,10 +124,7 @@ impl Instances {
             None => {
                 let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
                 let Some(loaded) = loaded else { return Ok(None) };
-                let stored = Some(loaded.row.index_keys());
-                let stored_last = loaded.row.last_event;
-                let resident = Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last };
-                (Box::new(resident), loaded.events)
+                (Resident::loaded(loaded.row, loaded.state), loaded.events)
             }
         };
         let turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
@@ -481,6 +480,12 @@ impl Work {
 }
 
 impl Resident {
+    /// An instance as the store has it, its guest not there.
+    pub(super) fn loaded(row: InstanceRow, state: InstanceState) -> Box<Resident> {
+        let (stored, stored_last) = (Some(row.index_keys()), row.last_event);
+        Box::new(Resident { row, state, guest: None, stored, stored_last })
+    }
+
     /// Brings the row up to the state.
     pub(super) fn describe(&mut self) {
         let state = &self.state;

@@ -169,9 +169,7 @@ impl Instances {
             None => {
                 let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
                 let loaded = loaded.ok_or_else(|| RuntimeError::no_instance("(unknown)"))?;
-                let stored = Some(loaded.row.index_keys());
-                let stored_last = loaded.row.last_event;
-                Box::new(Resident { row: loaded.row, state: loaded.state, guest: None, stored, stored_last })
+                Resident::loaded(loaded.row, loaded.state)
             }
         };
         if resident.state.is_closed() {
