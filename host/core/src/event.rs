@@ -6,7 +6,7 @@
 //! new field in a variant needs a new format byte, as old bytes would not have it. The id is not in the
 //! bytes: it is the event's place in the store.
 
-use crate::failure::{Failure, Json};
+use crate::failure::{Failure, Json, Outcome};
 use crate::ids::{AttemptNumber, Digest, EventId};
 use crate::retry::ActivityOptions;
 use crate::time::Timestamp;
@@ -215,6 +215,18 @@ impl EventBody {
                 | EventBody::InstanceTerminated { .. }
                 | EventBody::InstanceStopped { .. }
         )
+    }
+
+    /// How the run ended; none if something can follow this event.
+    pub fn result(self) -> Option<Outcome> {
+        match self {
+            EventBody::InstanceCompleted { output } => Some(Ok(output)),
+            EventBody::InstanceFailed { failure }
+            | EventBody::InstanceCancelled { failure }
+            | EventBody::InstanceStopped { failure } => Some(Err(failure)),
+            EventBody::InstanceTerminated { reason } => Some(Err(Failure::terminated(&reason))),
+            _ => None,
+        }
     }
 
     /// The variant's name, as in the HTTP API.

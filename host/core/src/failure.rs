@@ -83,6 +83,11 @@ impl Failure {
         Failure::new(FailureKind::Cancelled, "cancelled", reason)
     }
 
+    /// What became of an instance that was terminated.
+    pub fn terminated(reason: &str) -> Failure {
+        Failure::new(FailureKind::Terminated, "terminated", reason)
+    }
+
     /// Bytes that this failure adds to an event.
     pub fn len_bytes(&self) -> usize {
         self.code.len() + self.message.len() + self.details.as_ref().map_or(0, String::len)

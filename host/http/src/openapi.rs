@@ -20,7 +20,7 @@ const PROBLEM: &str = "application/problem+json";
     ),
     paths(
         components::deploy, components::list,
-        instances::start, instances::list, instances::describe, instances::resume, instances::migrate,
+        instances::start, instances::list, instances::describe, instances::result, instances::resume, instances::migrate,
         instances::replay,
         history::history, history::follow, history::log,
         messages::signal, messages::cancel, messages::terminate,

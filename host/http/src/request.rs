@@ -8,6 +8,7 @@ use http::request::Parts;
 use rehydrate_runtime::store::{InstanceStateTag, ListQuery};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use utoipa::IntoParams;
 
 use crate::dto::State;
@@ -18,6 +19,8 @@ const LIST_MAX: usize = 500;
 const EVENTS_MAX: usize = 1_000;
 /// Rows looked at for one page of a list.
 const SCAN_MAX: usize = 10_000;
+/// The longest an answer waits for an instance to end, in seconds.
+const WAIT_SECONDS_MAX: f64 = 60.0;
 /// Most bytes of an idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
@@ -147,6 +150,27 @@ pub struct FollowParams {
     pub from: Option<u64>,
 }
 
+/// How long an answer may wait for the instance to end.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitParams {
+    /// Seconds to wait for the instance to end, 0 to 60, with a fraction if need be; 0 if not given.
+    wait_seconds: Option<f64>,
+}
+
+impl WaitParams {
+    /// How long; none: not at all.
+    pub fn patience(&self) -> Result<Option<Duration>, Problem> {
+        let Some(seconds) = self.wait_seconds else { return Ok(None) };
+        if !(0.0..=WAIT_SECONDS_MAX).contains(&seconds) {
+            let what = format!("{seconds} is out of range; give 0 to {WAIT_SECONDS_MAX} seconds and ask again");
+            return Err(invalid("wait_seconds", &what));
+        }
+        Ok(Some(Duration::from_secs_f64(seconds)))
+    }
+}
+
 /// The `Idempotency-Key` of a request.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
@@ -207,6 +231,17 @@ mod tests {
         for (text, named) in wrong {
             let problem = query(text).expect_err(text);
             assert!(problem.status == 400 && problem.detail.contains(named), "{text}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_to_wait_is_bounded() {
+        let patience = |seconds| WaitParams { wait_seconds: seconds }.patience();
+        assert_eq!(patience(None), Ok(None));
+        assert_eq!(patience(Some(0.25)), Ok(Some(Duration::from_millis(250))));
+        for seconds in [-0.1, 60.1, f64::NAN, f64::INFINITY] {
+            let problem = patience(Some(seconds)).expect_err("out of range");
+            assert!(problem.status == 400 && problem.detail.contains("wait_seconds"), "{problem:?}");
         }
     }
 

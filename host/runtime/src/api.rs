@@ -2,7 +2,7 @@
 
 use rehydrate_core::view::{ActivityView, Waiting};
 use rehydrate_core::{Divergence, Event, EventId, Failure, Json, Limits, Nanos, RunNumber, Timestamp};
-use rehydrate_store::{DeploymentRow, InstanceRow};
+use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag};
 use std::path::PathBuf;
 
 use crate::outbound::OutboundClient;
@@ -92,6 +92,19 @@ pub struct StartReply {
     pub version: String,
     /// False: it existed before (same idempotency key, or `UseExisting`).
     pub created: bool,
+}
+
+/// How an instance stands, and what it gave once it has ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstanceResult {
+    /// The instance's id.
+    pub id: String,
+    /// Its current run.
+    pub run: RunNumber,
+    /// How that stands.
+    pub state: InstanceStateTag,
+    /// Its output or failure; none while it has not ended.
+    pub outcome: Option<Result<Json, Failure>>,
 }
 
 /// The answer to a deploy.

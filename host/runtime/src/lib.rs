@@ -26,7 +26,7 @@ mod turn;
 mod workers;
 
 pub use api::{
-    CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, LogEntry, Readiness, ReplayReport,
+    CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness, ReplayReport,
     ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
 };
 pub use error::{ErrorKind, RuntimeError};

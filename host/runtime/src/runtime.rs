@@ -2,8 +2,8 @@
 
 use crate::actor::{ACTIVE_GUESTS_MAX, Instances, Parts, Post, StartPlan, answered};
 use crate::api::{
-    CallbackPost, DeployReply, HistoryPage, InstanceDetail, LogEntry, Readiness, ReplayReport, RuntimeConfig,
-    StartReply, StartRequest,
+    CallbackPost, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness, ReplayReport,
+    RuntimeConfig, StartReply, StartRequest,
 };
 use crate::catalog::{Catalog, internal};
 use crate::commit::Commits;
@@ -15,7 +15,7 @@ use crate::{clock, identity, load, replay_check, timers, workers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
 use rehydrate_core::{
-    Answer, EventBody, EventId, Failure, FailureKind, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits,
+    Answer, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits,
     RunNumber,
 };
 use rehydrate_guest::{ActivityHost, GuestEngine, GuestSettings, Level};
@@ -175,6 +175,35 @@ impl Runtime {
             resident: instances.residents.contains(key),
             row,
         })
+    }
+
+    /// How an instance stands, as soon as it has ended, at the latest after `patience`.
+    pub async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, RuntimeError> {
+        let mut ends = self.instances.watchers.watch_end(identity::instance_key(id));
+        let until = tokio::time::sleep(patience);
+        tokio::pin!(until);
+        loop {
+            let (key, row) = self.row(id)?;
+            if row.state.is_closed() || until.is_elapsed() {
+                return self.result_of(key, row);
+            }
+            tokio::select! {
+                biased;
+                () = ends.next() => {}
+                () = &mut until => {}
+            }
+        }
+    }
+
+    fn result_of(&self, key: InstanceKey, row: InstanceRow) -> Result<InstanceResult, RuntimeError> {
+        let outcome = if row.state.is_closed() {
+            let last = load::event(&*self.instances.store, key, row.run, row.last_event)?;
+            let outcome = last.and_then(|event| event.body.result());
+            Some(outcome.ok_or_else(|| internal("the last event of a run that has ended does not say how"))?)
+        } else {
+            None
+        };
+        Ok(InstanceResult { id: row.id, run: row.run, state: row.state, outcome })
     }
 
     /// A page of the list of instances.
@@ -387,6 +416,7 @@ impl Runtime {
             "commits": commits.commits,
             "batches": commits.batches,
             "batch_bytes": commits.bytes,
+            "wal_bytes": instances.store.bytes_written(),
             "durability": "synced",
         })
     }
@@ -484,9 +514,7 @@ fn result(state: &InstanceState) -> (Option<Json>, Option<Failure>) {
         Lifecycle::Running => (None, None),
         Lifecycle::Completed(output) => (Some(output.clone()), None),
         Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => (None, Some(failure.clone())),
-        Lifecycle::Terminated(reason) => {
-            (None, Some(Failure::new(FailureKind::Terminated, "terminated", reason.clone())))
-        }
+        Lifecycle::Terminated(reason) => (None, Some(Failure::terminated(reason))),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Release {
     pub earliest_timer: Option<Timestamp>,
     /// Whether anything was committed that watchers want to know.
     pub notify: bool,
+    /// Whether the run has ended.
+    pub ended: bool,
 }
 
 impl Turn {
@@ -126,7 +128,11 @@ impl Turn {
     /// The batch, with the row as it is after the turn, and what to release once it is durable.
     pub fn finish(self, row: Option<&InstanceRow>) -> (Batch, Release) {
         let mut batch = Batch::new(self.key, self.run, self.expected_last);
-        let mut release = Release { notify: !self.events.is_empty() || self.row_changed, ..Release::default() };
+        let mut release = Release {
+            notify: !self.events.is_empty() || self.row_changed,
+            ended: row.is_some_and(|row| row.state.is_closed()),
+            ..Release::default()
+        };
         if !self.events.is_empty() || self.row_changed {
             batch.row = row.cloned();
             batch.previous = self.previous;

@@ -93,6 +93,10 @@ pub trait Store: Send + Sync + 'static {
     /// All deployments in the order they were made.
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError>;
 
+    /// Bytes that commits have written since the store was opened, before the database rearranges them; zero if
+    /// the store has no disk.
+    fn bytes_written(&self) -> u64;
+
     /// Bytes that are free on the data disk for this user; none if the store has no disk.
     fn free_bytes(&self) -> Result<Option<u64>, StoreError>;
 }

@@ -252,6 +252,10 @@ impl Store for MemoryStore {
         Ok(self.lock().deployments.clone())
     }
 
+    fn bytes_written(&self) -> u64 {
+        0
+    }
+
     fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }

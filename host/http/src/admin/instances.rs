@@ -4,10 +4,10 @@ use super::Admin;
 use crate::body;
 use crate::cursor;
 use crate::dto::{
-    InstanceList, InstanceStarted, InstanceStatus, InstanceSummary, Migrate, Replay, ReplayReport, StartInstance,
+    InstanceList, InstanceResult, InstanceStarted, InstanceStatus, InstanceSummary, Migrate, Replay, ReplayReport, StartInstance,
 };
 use crate::problem::Problem;
-use crate::request::{InPath, InQuery, ListParams, idempotency_key};
+use crate::request::{InPath, InQuery, ListParams, WaitParams, idempotency_key};
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -15,12 +15,17 @@ use http::{StatusCode, header};
 use rehydrate_runtime::core::RunNumber;
 use serde::de::DeserializeOwned;
 
-/// Starts an instance. With an own id or an `Idempotency-Key` it is safe to repeat.
+/// Starts an instance. With an own id or an `Idempotency-Key` it is safe to repeat. With `wait_seconds` the answer
+/// waits that long for the instance to end, and is its result if it does.
 #[utoipa::path(
     post, path = "/v1/instances", operation_id = "start_instance", tag = "instances",
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat.")),
+    params(
+        WaitParams,
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat."),
+    ),
     request_body = StartInstance,
     responses(
+        (status = 200, description = "It has ended, within the time to wait.", body = InstanceResult),
         (status = 202, description = "It is recorded and will run.", body = InstanceStarted,
             headers(("Location" = String, description = "The path of its status."))),
         (status = 404, description = "There is no such workflow or version.", body = Problem),
@@ -29,11 +34,22 @@ use serde::de::DeserializeOwned;
         (status = 503, description = "The host takes no new work now.", body = Problem),
     ),
 )]
-pub async fn start(State(admin): State<Admin>, request: Request) -> Result<Response, Problem> {
+pub async fn start(
+    State(admin): State<Admin>,
+    InQuery(wait): InQuery<WaitParams>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let patience = wait.patience()?;
     let key = idempotency_key(request.headers())?;
     let bytes = admin.body(request.into_body()).await?;
     let start: StartInstance = body::parse(&bytes)?;
     let reply = admin.runtime.start(start.into_request(key)).await?;
+    if let Some(patience) = patience {
+        let result = admin.result(&reply.id, patience).await?;
+        if result.outcome.is_some() {
+            return Ok(Json(InstanceResult::from(&result)).into_response());
+        }
+    }
     let started = InstanceStarted::from(reply);
     let location = [(header::LOCATION, started.status_url.clone())];
     Ok((StatusCode::ACCEPTED, location, Json(started)).into_response())
@@ -65,6 +81,26 @@ pub async fn list(
 pub async fn describe(State(admin): State<Admin>, InPath(id): InPath<String>) -> Result<Json<InstanceStatus>, Problem> {
     let detail = admin.runtime.describe(&id).await?;
     Ok(Json(InstanceStatus::from(&detail)))
+}
+
+/// What an instance gave. With `wait_seconds` the answer waits that long for it to end; ask again if it did not.
+#[utoipa::path(
+    get, path = "/v1/instances/{id}/result", operation_id = "instance_result", tag = "instances",
+    params(("id" = String, Path), WaitParams),
+    responses(
+        (status = 200, description = "It has ended.", body = InstanceResult),
+        (status = 202, description = "It has not ended.", body = InstanceResult),
+        (status = 404, body = Problem),
+    ),
+)]
+pub async fn result(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+    InQuery(wait): InQuery<WaitParams>,
+) -> Result<Response, Problem> {
+    let result = admin.result(&id, wait.patience()?.unwrap_or_default()).await?;
+    let status = if result.outcome.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(InstanceResult::from(&result))).into_response())
 }
 
 /// Lets a paused instance try again.

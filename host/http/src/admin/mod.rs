@@ -20,7 +20,7 @@ use axum::response::Response;
 use axum::routing::{get, post, put};
 use bytes::Bytes;
 use http::StatusCode;
-use rehydrate_runtime::Runtime;
+use rehydrate_runtime::{InstanceResult, Runtime};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,6 +109,16 @@ impl Admin {
         let limit = BodySize::payload(self.runtime.limits(), FORM_BYTES);
         body::read(body, limit, self.time).await
     }
+
+    /// How an instance stands, once it has ended, at the latest after `patience`; a host that drains does not wait.
+    async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, Problem> {
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            result = self.runtime.result(id, patience) => Ok(result?),
+            () = draining.begun() => Ok(self.runtime.result(id, Duration::ZERO).await?),
+        }
+    }
 }
 
 /// The whole API behind its guard.
@@ -130,6 +140,7 @@ fn router(admin: Admin, guard: Arc<Guard>) -> Router {
         .route("/v1/components/{name}/{version}", put(components::deploy))
         .route("/v1/instances", get(instances::list).post(instances::start))
         .route("/v1/instances/{id}", get(instances::describe))
+        .route("/v1/instances/{id}/result", get(instances::result))
         .route("/v1/instances/{id}/resume", post(instances::resume))
         .route("/v1/instances/{id}/migrate", post(instances::migrate))
         .route("/v1/instances/{id}/replay", post(instances::replay))

@@ -359,6 +359,35 @@ impl From<&runtime::InstanceDetail> for InstanceStatus {
     }
 }
 
+/// How an instance stands, and what it gave once it has ended.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InstanceResult {
+    /// Its id.
+    pub id: String,
+    /// Its current run.
+    pub run: u32,
+    /// How that stands.
+    pub state: State,
+    /// Its output, once completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
+    pub output: Option<Box<RawValue>>,
+    /// Its failure, once failed, cancelled or terminated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+impl From<&runtime::InstanceResult> for InstanceResult {
+    fn from(result: &runtime::InstanceResult) -> Self {
+        let (output, failure) = match &result.outcome {
+            None => (None, None),
+            Some(Ok(output)) => (Some(show::json(output)), None),
+            Some(Err(failure)) => (None, Some(Failure::from(failure))),
+        };
+        InstanceResult { id: result.id.clone(), run: result.run.0, state: result.state.into(), output, failure }
+    }
+}
+
 /// A deployed component.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Component {

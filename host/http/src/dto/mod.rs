@@ -10,7 +10,7 @@ mod requests;
 
 pub use instance::{
     Activity, Attempt, Component, ComponentList, Divergence, Failure, Health, InstanceList, InstanceProblem,
-    InstanceStatus, InstanceSummary, Log, LogLine, Ready, ReplayReport, State, WaitingFor,
+    InstanceResult, InstanceStatus, InstanceSummary, Log, LogLine, Ready, ReplayReport, State, WaitingFor,
 };
 pub use requests::{
     ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,

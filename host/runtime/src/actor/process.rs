@@ -435,7 +435,7 @@ impl Instances {
             self.timers.put(due);
         }
         if release.notify {
-            self.watchers.notify(key);
+            self.watchers.notify(key, release.ended);
         }
     }
 

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use settings::Family;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ pub struct RocksStore {
     path: PathBuf,
     log_bytes_kept: usize,
     write: Mutex<WriteState>,
+    bytes_written: AtomicU64,
     failed: OnceLock<String>,
     _lock: File,
 }
@@ -173,6 +175,10 @@ impl Store for RocksStore {
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.read_deployments()
+    }
+
+    fn bytes_written(&self) -> u64 {
+        self.bytes_written.load(Ordering::Relaxed)
     }
 
     fn free_bytes(&self) -> Result<Option<u64>, StoreError> {

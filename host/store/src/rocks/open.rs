@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock};
 
 /// The format of the whole database; a newer one is refused.
@@ -47,6 +48,7 @@ pub(super) fn open(path: &Path, options: StoreOptions) -> Result<RocksStore, Ope
         path: path.to_owned(),
         log_bytes_kept: options.log_bytes_kept,
         write: Mutex::new(WriteState { sequence, deployments }),
+        bytes_written: AtomicU64::new(0),
         failed: OnceLock::new(),
         _lock: lock,
     })

@@ -13,6 +13,7 @@ use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeplo
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 /// What the accepted batches of a commit will have written.
@@ -74,6 +75,7 @@ impl RocksStore {
     }
 
     fn write(&self, write: WriteBatch, options: &WriteOptions, what: &str) -> Result<(), StoreError> {
+        self.bytes_written.fetch_add(wide(write.size_in_bytes()), Ordering::Relaxed);
         self.db.write_opt(write, options).map_err(|e| self.fail(what, e.to_string()))
     }
 

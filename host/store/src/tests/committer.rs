@@ -108,6 +108,10 @@ impl Store for Gated {
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.inner.deployments()
     }
+    fn bytes_written(&self) -> u64 {
+        self.inner.bytes_written()
+    }
+
     fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
         self.inner.free_bytes()
     }

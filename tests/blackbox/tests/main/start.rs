@@ -191,3 +191,34 @@ async fn an_id_that_no_url_can_name_is_refused() {
         assert_eq!((answer.status, &answer.body["code"]), (400, &json!("instance.invalid-id")), "{id}");
     }
 }
+
+#[tokio::test]
+async fn a_start_that_waits_answers_with_the_result() {
+    let client = Host::shared().await.client();
+    let ended = client.post("/v1/instances?wait_seconds=30", &json!({ "workflow": GUESTS, "input": echo(7) })).await;
+    let ended = ended.expect(200).body;
+    assert_eq!((&ended["state"], &ended["output"], &ended["run"]), (&json!("completed"), &json!(7), &json!(1)));
+    let failing = json!({ "do": "fail", "failure": { "kind": "application", "code": "no", "message": "no",
+        "details": null, "retryable": false } });
+    let failed = client.post("/v1/instances?wait_seconds=30", &json!({ "workflow": GUESTS, "input": failing })).await;
+    let failed = failed.expect(200).body;
+    assert_eq!((&failed["state"], &failed["failure"]["code"]), (&json!("failed"), &json!("no")));
+}
+
+#[tokio::test]
+async fn a_result_is_waited_for_and_until_then_the_answer_is_202() {
+    let client = Host::shared().await.client();
+    let started = client.post("/v1/instances?wait_seconds=0.05", &json!({ "workflow": GUESTS, "input": wait() })).await;
+    let id = started.expect(202).body["id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/instances/{id}/result");
+    let open = client.get(&path).await.expect(202).body;
+    assert_eq!((&open["state"], &open["id"]), (&json!("running"), &json!(id)));
+    let path = format!("{path}?wait_seconds=30");
+    let (ended, _) = tokio::join!(client.get(&path), async {
+        client.waiting(&id, "signal").await;
+        client.signal(&id, "go", &json!(1)).await.expect(202)
+    });
+    assert_eq!(ended.expect(200).body["output"], json!([1]));
+    client.get("/v1/instances/none/result").await.expect(404);
+    assert_eq!(client.get(&format!("{path}0")).await.expect(400).code(), "query.invalid");
+}
