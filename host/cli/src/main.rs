@@ -20,6 +20,11 @@ use crate::output::Ended;
 use clap::Parser as _;
 use std::process::ExitCode;
 
+/// Memory is taken on one thread and given back on another all the time (a batch by the commit thread, an answer by
+/// whoever asked), which makes threads wait for each other in the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The instance of a `--wait`, `follow` or `replay` did not end well.
 const EXIT_INSTANCE_FAILED: u8 = 3;
 

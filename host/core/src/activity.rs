@@ -3,12 +3,12 @@
 //! | state | input or event | next | effects |
 //! |---|---|---|---|
 //! | – | `ActivityScheduled` | attempt 1 | dispatch; put the schedule-to-close row |
-//! | attempt n | attempt n succeeded → `ActivityCompleted` | completed | drop the task, the rows |
-//! | attempt n | failed, retried → `ActivityAttemptFailed` | attempt n+1 | drop the task; put the retry row |
-//! | attempt n | attempt n failed for good → `ActivityFailed` | failed | drop the task, the rows |
+//! | attempt n | attempt n succeeded → `ActivityCompleted` | completed | interrupt, drop the rows |
+//! | attempt n | failed, retried → `ActivityAttemptFailed` | attempt n+1 | interrupt; put the retry row |
+//! | attempt n | attempt n failed for good → `ActivityFailed` | failed | interrupt, drop the rows |
 //! | attempt n | retry row due | attempt n | drop the row; dispatch (no event: the number is recorded already) |
-//! | attempt n | schedule-to-close due → `ActivityFailed` | failed | drop the task (interrupts it), the rows |
-//! | attempt n | `OperationCancelled`, `CancelRequested`, end of the run | cancelled | drop the task, the rows |
+//! | attempt n | schedule-to-close due → `ActivityFailed` | failed | interrupt, drop the rows |
+//! | attempt n | `OperationCancelled`, `CancelRequested`, end of the run | cancelled | interrupt, drop the rows |
 //! | any | a report of another attempt than n | the same | none: an attempt that was given up on is not heard |
 
 use crate::event::EventBody;
@@ -105,9 +105,17 @@ impl ActivityState {
         effects.push(Effect::Dispatch { op, attempt: self.attempt });
     }
 
+    /// What must be done so that it goes on after a restart of the host.
+    pub fn recover(&self, op: EventId, now: Timestamp) -> Effect {
+        match self.not_before {
+            Some(due) if due > now => Effect::PutTimer { due, op, purpose: TimerPurpose::Retry },
+            _ => Effect::Dispatch { op, attempt: self.attempt },
+        }
+    }
+
     /// What must be done when it ends, in whatever way.
     pub fn close(&self, op: EventId, effects: &mut Vec<Effect>) {
-        effects.push(Effect::DropTask { op });
+        effects.push(Effect::Interrupt { op });
         if let Some((due, op, purpose)) = self.close_row(op) {
             effects.push(Effect::DropTimer { due, op, purpose });
         }
@@ -169,7 +177,7 @@ impl ActivityState {
         next: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        effects.push(Effect::DropTask { op });
+        effects.push(Effect::Interrupt { op });
         self.remember(ended);
         self.attempt = self.attempt.next();
         self.not_before = Some(next);

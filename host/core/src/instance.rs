@@ -99,15 +99,15 @@ pub enum Effect {
         /// What for.
         purpose: TimerPurpose,
     },
-    /// Keep a task row and, once durable, hand the attempt to a worker.
+    /// Hand the attempt to a worker, once what led to it is durable.
     Dispatch {
         /// The activity.
         op: EventId,
         /// The attempt.
         attempt: AttemptNumber,
     },
-    /// Drop the task row and interrupt the attempt if it runs.
-    DropTask {
+    /// Interrupt the attempt if it runs.
+    Interrupt {
         /// The activity.
         op: EventId,
     },
@@ -208,6 +208,7 @@ pub struct InstanceState {
     /// The latest activities that ended, oldest first, as many as were asked for.
     pub ended_activities: VecDeque<(EventId, ActivityState)>,
     ended_activities_kept: usize,
+    open_activities: usize,
     callbacks: BTreeMap<EventId, ClosedCallback>,
     signals: SignalQueues<()>,
     signal_waits: BTreeMap<EventId, (String, Timestamp)>,
@@ -227,6 +228,7 @@ impl InstanceState {
             open: BTreeMap::new(),
             ended_activities: VecDeque::new(),
             ended_activities_kept,
+            open_activities: 0,
             callbacks: BTreeMap::new(),
             signals: SignalQueues::default(),
             signal_waits: BTreeMap::new(),
@@ -243,6 +245,21 @@ impl InstanceState {
     /// Signals that arrived and were not taken yet.
     pub fn buffered_signals(&self) -> usize {
         self.signals.buffered()
+    }
+
+    /// Whether an activity has been scheduled and has not ended.
+    pub fn has_open_activities(&self) -> bool {
+        self.open_activities > 0
+    }
+
+    /// What a restart of the host must do so that every open activity goes on: its attempt may have been lost
+    /// with the process. The row of a retry that is still to come may be gone, if the clock was set back.
+    pub fn recover_activities(&self, now: Timestamp) -> Vec<Effect> {
+        let recover = |(op, operation): (&EventId, &Operation)| match operation {
+            Operation::Activity(activity) => Some(activity.recover(*op, now)),
+            _ => None,
+        };
+        self.open.iter().filter_map(recover).collect()
     }
 
     /// The event with that body that would come next. Its time never goes back.
@@ -386,7 +403,10 @@ impl InstanceState {
             return;
         }
         match &operation {
-            Operation::Activity(activity) => activity.open(event.id, effects),
+            Operation::Activity(activity) => {
+                self.open_activities += 1;
+                activity.open(event.id, effects);
+            }
             Operation::Timer(timer) => timer.open(event.id, effects),
             Operation::Callback(callback) => callback.open(event.id, effects),
             Operation::Signal { .. } => {}
@@ -472,6 +492,7 @@ impl InstanceState {
 
     fn end_activity(&mut self, op: EventId, end: ActivityEnd, last: Option<EndedAttempt>, effects: &mut Vec<Effect>) {
         let Some(Operation::Activity(mut activity)) = self.open.remove(&op) else { return };
+        self.open_activities -= 1;
         activity.close(op, effects);
         activity.apply_end(end, last);
         if self.ended_activities_kept == 0 {

@@ -235,7 +235,7 @@ fn an_attempt_that_succeeds_completes_the_activity_and_drops_everything() {
     assert_eq!(taken.answer, Answer::Accepted);
     let (attempt, started) = (AttemptNumber(1), secs(1));
     assert_eq!(taken.events, [EventBody::ActivityCompleted { op, attempt, started, output: "1".to_owned() }]);
-    assert_eq!(taken.effects, [Effect::DropTask { op }, drop_row(60, op, TimerPurpose::ScheduleToClose)]);
+    assert_eq!(taken.effects, [Effect::Interrupt { op }, drop_row(60, op, TimerPurpose::ScheduleToClose)]);
     assert!(!s.is_open(op));
     assert_eq!(s.ended(op).end, Some(ActivityEnd::Completed));
 }
@@ -254,7 +254,7 @@ fn a_failed_attempt_that_may_be_retried_puts_a_retry_row() {
         next_attempt: secs(15),
     };
     assert_eq!(taken.events, [body]);
-    assert_eq!(taken.effects, [Effect::DropTask { op }, put(15, op, TimerPurpose::Retry)]);
+    assert_eq!(taken.effects, [Effect::Interrupt { op }, put(15, op, TimerPurpose::Retry)]);
     assert_eq!(s.activity(op).attempt, AttemptNumber(2), "the next number is durable before its dispatch");
     assert_eq!(s.activity(op).not_before, Some(secs(15)));
 }
@@ -295,7 +295,7 @@ fn the_last_attempt_that_fails_fails_the_activity() {
     let taken = s.input(20, failed(op, 2));
     let (attempt, started) = (AttemptNumber(2), Some(secs(1)));
     assert_eq!(taken.events, [EventBody::ActivityFailed { op, attempt, started, failure: broken() }]);
-    assert_eq!(taken.effects, [Effect::DropTask { op }, drop_row(15, op, TimerPurpose::Retry)]);
+    assert_eq!(taken.effects, [Effect::Interrupt { op }, drop_row(15, op, TimerPurpose::Retry)]);
     assert_eq!(s.ended(op).end, Some(ActivityEnd::Failed));
     assert_eq!(s.ended(op).ended.len(), 2);
 }
@@ -328,7 +328,7 @@ fn schedule_to_close_fails_the_activity_and_interrupts_its_attempt() {
     };
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::TimedOut, "timeout.schedule-to-close"));
     assert_eq!(failure.message, "activity `charge` took longer than its schedule-to-close limit of 60s");
-    assert_eq!(taken.effects, [Effect::DropTask { op }, drop_row(60, op, TimerPurpose::ScheduleToClose)]);
+    assert_eq!(taken.effects, [Effect::Interrupt { op }, drop_row(60, op, TimerPurpose::ScheduleToClose)]);
     s.input(61, succeeded(op, 1)).left_no_trace(Answer::Ignored);
 }
 
@@ -350,7 +350,7 @@ fn a_cancelled_activity_drops_its_task_and_rows_and_hears_nothing_more() {
     s.input(5, failed(op, 1));
     let close = drop_row(60, op, TimerPurpose::ScheduleToClose);
     let effects = s.cancel_operation(op);
-    assert_eq!(effects, [Effect::DropTask { op }, close, drop_row(15, op, TimerPurpose::Retry)]);
+    assert_eq!(effects, [Effect::Interrupt { op }, close, drop_row(15, op, TimerPurpose::Retry)]);
     assert_eq!(s.ended(op).end, Some(ActivityEnd::Cancelled));
     s.input(15, due(op, TimerPurpose::Retry)).left_no_trace(Answer::Ignored);
     s.input(60, due(op, TimerPurpose::ScheduleToClose)).left_no_trace(Answer::Ignored);
@@ -706,9 +706,9 @@ fn open_one_of_each(s: &mut Subject) -> [EventId; 5] {
 
 fn everything_dropped([activity, backing_off, timer, callback, _]: [EventId; 5]) -> Vec<Effect> {
     vec![
-        Effect::DropTask { op: activity },
+        Effect::Interrupt { op: activity },
         drop_row(100, activity, TimerPurpose::ScheduleToClose),
-        Effect::DropTask { op: backing_off },
+        Effect::Interrupt { op: backing_off },
         drop_row(11, backing_off, TimerPurpose::Retry),
         drop_row(200, timer, TimerPurpose::Timer),
         drop_row(300, callback, TimerPurpose::CallbackExpiry),

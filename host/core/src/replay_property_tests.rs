@@ -224,7 +224,7 @@ impl World {
             Effect::PutTimer { due, op, purpose } => drop(self.rows.insert((due, op, purpose))),
             Effect::DropTimer { due, op, purpose } => drop(self.rows.remove(&(due, op, purpose))),
             Effect::Dispatch { op, attempt } => drop(self.tasks.insert(op, attempt)),
-            Effect::DropTask { op } => drop(self.tasks.remove(&op)),
+            Effect::Interrupt { op } => drop(self.tasks.remove(&op)),
         }
     }
 

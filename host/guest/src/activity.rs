@@ -9,6 +9,7 @@ use crate::log::{Level, LogBuffer, LogLine, Stream};
 use crate::trap;
 use crate::workflow::Stopped;
 use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use rehydrate_core::{Failure, FailureKind, Limits, Outcome, Stop};
@@ -123,11 +124,19 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Sent> + Send> {
         let options = options.unwrap_or_default();
         let timeouts = HttpTimeouts { connect: options.connect_timeout, first_byte: options.first_byte_timeout };
-        let request = request.map(|body| body.map_err(|error| BoxError::from(error.to_string())).boxed_unsync());
-        let sent = self.outbound.send(request, timeouts);
+        let (head, body) = request.into_parts();
+        let body = KeptBody(Arc::new(Mutex::new(body)));
+        let kept = body.clone();
+        let sent = self.outbound.send(http::Request::from_parts(head, body.boxed_unsync()), timeouts);
         Box::new(async move {
             let internal = |error: BoxError| HttpError::InternalError(Some(error.to_string()));
-            let response = sent.await.map_err(internal)?;
+            let response = match sent.await {
+                Ok(response) => response,
+                Err(error) => {
+                    tokio::spawn(kept.drain());
+                    return Err(internal(error));
+                }
+            };
             let response = response.map(|body| body.map_err(internal).boxed_unsync());
             let done: Box<dyn Future<Output = Result<(), HttpError>> + Send> = Box::new(async { Ok(()) });
             Ok((response, done))
@@ -135,8 +144,38 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-fn lock(log: &Mutex<LogBuffer>) -> MutexGuard<'_, LogBuffer> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
+/// The body of a request, kept until the guest is done with it. Were it dropped with a request that failed, a
+/// guest that is still writing would see its body break off, and might never ask why the request failed.
+#[derive(Clone)]
+struct KeptBody(Arc<Mutex<WasiBody>>);
+
+impl KeptBody {
+    /// Reads on until the guest has written all, or has ended.
+    async fn drain(mut self) {
+        while let Some(Ok(_)) = self.frame().await {}
+    }
+}
+
+impl http_body::Body for KeptBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut *lock(&self.0)).poll_frame(task);
+        polled.map_err(|error| BoxError::from(error.to_string()))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        lock(&self.0).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        lock(&self.0).size_hint()
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl bindings::rehydrate::workflow::activity_context::Host for ActivityState {

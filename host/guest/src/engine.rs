@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// One tick of the epoch: the slice of time a guest runs before others get a turn.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
@@ -22,6 +22,13 @@ const STACK_BYTES: usize = 512 << 10;
 
 /// Memory maps a pooled guest takes, measured; the kernel's limit on them is a hard wall.
 const MAPS_PER_GUEST: u32 = 6;
+
+/// Bytes of touched memory, and of tables, that a free slot of the pool keeps: what a small guest uses.
+const KEPT_MEMORY_BYTES: usize = 256 << 10;
+const KEPT_TABLE_BYTES: usize = 16 << 10;
+
+/// Larger ones are given back to the kernel so many at a time.
+const DECOMMITTED_AT_ONCE: usize = 32;
 
 /// What the engine is built for.
 #[derive(Clone, Debug)]
@@ -116,7 +123,13 @@ fn config(settings: &GuestSettings) -> Config {
         .max_tables_per_component(64)
         .max_memory_size(settings.limits.memory_bytes)
         .table_elements(settings.limits.table_elements)
-        .max_unused_warm_slots(16);
+        .max_unused_warm_slots(16)
+        // A slot that is given back keeps the pages it touched, set back to their first contents: to give them to
+        // the kernel and fault them in again would interrupt every processor, for each activity that is run.
+        .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        .table_keep_resident(KEPT_TABLE_BYTES)
+        .pagemap_scan(Enabled::Auto)
+        .decommit_batch_size(DECOMMITTED_AT_ONCE);
     let mut config = Config::new();
     config
         .wasm_component_model(true)

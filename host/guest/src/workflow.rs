@@ -61,22 +61,45 @@ pub struct WorkflowGuest {
     shared: Arc<Mutex<Shared>>,
     cpu: Arc<CpuUse>,
     memory_bytes: Arc<AtomicUsize>,
+    has_run: bool,
+    interrupted: bool,
     ended: bool,
 }
 
-/// CPU time of the turn under way, in nanoseconds.
+/// CPU time of the turn under way, in nanoseconds. Asking for it is a system call, and most turns are over long
+/// before the first tick of the epoch: so it is counted from that tick on.
 #[derive(Default)]
 struct CpuUse {
     /// Used in earlier polls of this turn.
     before: AtomicU64,
-    /// The thread's clock when this poll began.
-    poll_began: AtomicU64,
+    /// The thread's clock when counting began in this poll; zero if it has not.
+    since: AtomicU64,
 }
 
 impl CpuUse {
-    fn used(&self) -> u64 {
-        let since = thread_cpu_nanos().saturating_sub(self.poll_began.load(Ordering::Relaxed));
-        self.before.load(Ordering::Relaxed).saturating_add(since)
+    /// A poll begins. What was interrupted before is counted from here.
+    fn begin_poll(&self, was_interrupted: bool) {
+        self.since.store(if was_interrupted { thread_cpu_nanos() } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// The epoch ticks in a poll; the time used so far.
+    fn tick(&self) -> u64 {
+        let now = thread_cpu_nanos();
+        if self.since.load(Ordering::Relaxed) == 0 {
+            self.since.store(now, Ordering::Relaxed);
+        }
+        let in_poll = now.saturating_sub(self.since.load(Ordering::Relaxed));
+        self.before.load(Ordering::Relaxed).saturating_add(in_poll)
+    }
+
+    /// The poll ends because the guest was interrupted.
+    fn interrupted(&self) {
+        self.before.store(self.tick(), Ordering::Relaxed);
+    }
+
+    /// A wait was satisfied: a new allowance.
+    fn reset(&self) {
+        self.before.store(0, Ordering::Relaxed);
     }
 }
 
@@ -115,13 +138,18 @@ impl WorkflowGuest {
         store.set_hostcall_fuel(limits.turn_bytes.saturating_mul(2));
         interrupt(&mut store, &shared, &cpu, limits.cpu_per_turn_ms);
         let future = Box::pin(run(component.clone(), store));
-        WorkflowGuest { future, shared, cpu, memory_bytes, ended: false }
+        WorkflowGuest { future, shared, cpu, memory_bytes, has_run: false, interrupted: false, ended: false }
     }
 
     /// Gives the guest a new turn's time and an allowance for its log.
     pub fn begin_turn(&mut self, now: rehydrate_core::Timestamp) {
-        let mut shared = lock(&self.shared);
-        shared.replay.begin_turn(now);
+        self.has_run = false;
+        lock(&self.shared).replay.begin_turn(now);
+    }
+
+    /// Whether the guest has run in this turn, or waited all the time.
+    pub fn has_run(&self) -> bool {
+        self.has_run
     }
 
     /// A look at the replay, while the guest is suspended.
@@ -195,14 +223,18 @@ impl WorkflowGuest {
         }
         shared.host_calls = 0;
         shared.log.begin_turn();
-        self.cpu.before.store(0, Ordering::Relaxed);
+        self.cpu.reset();
         Ok(true)
     }
 
     fn poll(&mut self) -> Poll<wasmtime::Result<Outcome>> {
-        self.cpu.poll_began.store(thread_cpu_nanos(), Ordering::Relaxed);
+        self.has_run = true;
+        self.cpu.begin_poll(std::mem::take(&mut self.interrupted));
         let polled = self.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        self.cpu.before.store(self.cpu.used(), Ordering::Relaxed);
+        if polled.is_pending() && lock(&self.shared).yielded {
+            self.interrupted = true;
+            self.cpu.interrupted();
+        }
         polled
     }
 }
@@ -234,7 +266,7 @@ fn interrupt(store: &mut Store<WorkflowHost>, shared: &Arc<Mutex<Shared>>, cpu: 
     let (shared, cpu) = (shared.clone(), cpu.clone());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        let used_ms = cpu.used() / 1_000_000;
+        let used_ms = cpu.tick() / 1_000_000;
         if used_ms > limit_ms {
             let what = "the guest computed too long between two waits, in milliseconds of CPU time".to_owned();
             let name = "cpu-per-turn-ms".to_owned();

@@ -2,7 +2,8 @@
 //!
 //! An instance that has nothing to do has no task; if its guest is not resident it has nothing in memory
 //! at all. Whoever posts to it wakes it: the task loads what is missing, takes what is in the mailbox,
-//! commits, answers, and ends when the mailbox is empty.
+//! commits, answers, and when the mailbox is empty it becomes the worker of the attempt that it dispatched
+//! last. So a workflow that does one thing after another is one task from its start to its end.
 
 mod process;
 mod start;
@@ -16,11 +17,12 @@ use crate::follow::Watchers;
 use crate::residents::Residents;
 use crate::timers::TimerSignals;
 use crate::tokens::TokenKeys;
-use crate::workers::Workers;
+use crate::workers::{self, Dispatch, Workers};
 use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState, RunNumber};
 use rehydrate_guest::{LogLine, WorkflowGuest};
-use rehydrate_store::{InstanceRow, Store, TimerRow};
+use rehydrate_store::{InstanceRow, Store, TimerRow, UnderWay};
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -57,8 +59,8 @@ pub enum Post {
     Timer(TimerRow),
     /// A new run.
     Start(Box<StartPlan>, Reply<StartReply>),
-    /// The guest has a turn to take that a crash kept it from.
-    Wake,
+    /// The host starts, and this was under way when it ended.
+    Recover(UnderWay),
     /// A paused instance is to try again.
     Resume(Reply<()>),
     /// The instance is to go on with another component.
@@ -87,6 +89,10 @@ pub struct Resident {
     stored: Option<rehydrate_store::RowIndexKeys>,
     /// The last event as it is stored.
     stored_last: EventId,
+    /// What is stored as under way, if that is known.
+    stored_under_way: Option<UnderWay>,
+    /// Attempts whose turn is durable, to be handed to workers.
+    dispatch: Vec<Dispatch>,
 }
 
 #[derive(Default)]
@@ -166,6 +172,13 @@ impl Instances {
     /// Posts to an instance and wakes it. A full mailbox refuses what somebody waits for, and takes what
     /// the host itself has to say.
     pub fn post(self: &Arc<Self>, key: InstanceKey, post: Post) {
+        if self.put_in_mailbox(key, post) {
+            tokio::spawn(self.clone().run(key));
+        }
+    }
+
+    /// Whether the instance had no task, and the caller must run it.
+    fn put_in_mailbox(&self, key: InstanceKey, post: Post) -> bool {
         let mut slots = self.slots();
         let slot = slots.entry(key).or_default();
         if slot.mailbox.len() >= MAILBOX_MAX
@@ -173,13 +186,31 @@ impl Instances {
         {
             drop(slots);
             drop(reply.send(Err(mailbox_full())));
-            return;
+            return false;
         }
         slot.mailbox.push_back(post);
-        if !slot.running {
-            slot.running = true;
-            self.tasks.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(self.clone().run(key));
+        if slot.running {
+            return false;
+        }
+        slot.running = true;
+        self.tasks.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// Hands attempts to workers of their own.
+    fn spawn_attempts(self: &Arc<Self>, attempts: impl IntoIterator<Item = Dispatch>) {
+        for attempt in attempts {
+            let instances = self.clone();
+            tokio::spawn(async move {
+                let key = attempt.key;
+                if let Some(post) = workers::attempt(&instances, attempt).await
+                    && instances.put_in_mailbox(key, post)
+                {
+                    // Another type than the task's own: a future can't hold itself.
+                    let run: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(instances.run(key));
+                    run.await;
+                }
+            });
         }
     }
 
@@ -200,24 +231,42 @@ impl Instances {
         self.post(row.key, Post::Timer(row));
     }
 
-    /// The task of an instance: takes turns until its mailbox is empty.
+    /// The task of an instance: takes turns until its mailbox is empty, then runs the attempt that this led to,
+    /// and tells the instance how it ended.
     async fn run(self: Arc<Self>, key: InstanceKey) {
+        loop {
+            let attempt = self.take_turns_while_posted(key).await;
+            if self.tasks.fetch_sub(1, Ordering::SeqCst) == 1 {
+                self.idle.notify_waiters();
+            }
+            let Some(attempt) = attempt else { return };
+            let Some(post) = workers::attempt(&self, attempt).await else { return };
+            if !self.put_in_mailbox(key, post) {
+                return;
+            }
+        }
+    }
+
+    /// Empties the mailbox. Attempts that the turns led to are handed to workers, but for one that may be run
+    /// here as nothing else is to be done.
+    async fn take_turns_while_posted(self: &Arc<Self>, key: InstanceKey) -> Option<Dispatch> {
         loop {
             let (posts, resident) = {
                 let mut slots = self.slots();
-                let Some(slot) = slots.get_mut(&key) else { break };
+                let slot = slots.get_mut(&key)?;
                 let count = slot.mailbox.len().min(INPUTS_PER_TURN_MAX);
                 let posts: Vec<Post> = slot.mailbox.drain(..count).collect();
                 (posts, slot.resident.take())
             };
             self.residents.remove(key);
-            let resident = self.take_turns(key, resident, posts).await;
-            if self.put_back(key, resident) {
-                break;
+            let mut resident = self.take_turns(key, resident, posts).await;
+            let mut attempts = resident.as_mut().map(|resident| std::mem::take(&mut resident.dispatch));
+            let idle = self.put_back(key, resident);
+            let here = attempts.as_mut().filter(|_| idle).and_then(Vec::pop);
+            self.spawn_attempts(attempts.into_iter().flatten());
+            if idle {
+                return here;
             }
-        }
-        if self.tasks.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.idle.notify_waiters();
         }
     }
 

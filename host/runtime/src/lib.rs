@@ -26,8 +26,8 @@ mod turn;
 mod workers;
 
 pub use api::{
-    CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness, ReplayReport,
-    ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
+    CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness,
+    ReplayReport, ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
 };
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;

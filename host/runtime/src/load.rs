@@ -8,6 +8,9 @@ use rehydrate_store::{InstanceRow, Store};
 /// Events read at once.
 const PAGE: usize = 4096;
 
+/// Events read without leaving the async thread to others. Most histories end before.
+const SHORT: usize = 256;
+
 /// An instance as the store has it.
 pub struct Loaded {
     /// Its row.
@@ -31,9 +34,14 @@ pub fn events(
     rows.into_iter().map(decode).collect()
 }
 
-/// All events of a run.
+/// All events of a run. A long history is read where blocking is allowed.
 pub fn history(store: &dyn Store, key: InstanceKey, run: RunNumber) -> Result<Vec<Event>, RuntimeError> {
-    let mut all: Vec<Event> = Vec::new();
+    let first = events(store, key, run, EventId(1), SHORT)?;
+    if first.len() < SHORT { Ok(first) } else { tokio::task::block_in_place(|| rest(store, key, run, first)) }
+}
+
+/// These events and all that follow them.
+fn rest(store: &dyn Store, key: InstanceKey, run: RunNumber, mut all: Vec<Event>) -> Result<Vec<Event>, RuntimeError> {
     loop {
         let from = all.last().map_or(EventId(1), |event| event.id.next());
         let page = events(store, key, run, from, PAGE)?;
@@ -64,12 +72,34 @@ pub fn fold(events: &[Event], ended_activities_kept: usize) -> InstanceState {
 
 /// The instance, if there is one.
 pub fn instance(store: &dyn Store, key: InstanceKey) -> Result<Option<Loaded>, RuntimeError> {
-    let Some(row) = store.instance(key)? else { return Ok(None) };
+    let Some(mut row) = store.instance(key)? else { return Ok(None) };
     let events = history(store, key, row.run)?;
-    let state = fold(&events, 0);
-    if state.last != row.last_event {
+    let state = if events.len() < SHORT { fold(&events, 0) } else { tokio::task::block_in_place(|| fold(&events, 0)) };
+    if state.last < row.last_event {
         let text = format!("instance `{}` has {} events but its row says {}", row.id, state.last, row.last_event);
         return Err(internal(&text));
     }
+    row.last_event = state.last;
+    row.updated = row.updated.max(state.last_time);
+    row.ran_through = ran_through(row.ran_through, &events);
     Ok(Some(Loaded { row, events, state }))
+}
+
+/// The inbound event through which the guest is known to have run: a turn that left commands was complete, so
+/// their cause says more than the row where that is older.
+pub fn ran_through(of_row: EventId, events: &[Event]) -> EventId {
+    events.iter().map(|event| event.cause).fold(of_row, EventId::max)
+}
+
+/// Brings a stored row up to the last event of its run.
+pub fn refresh(store: &dyn Store, key: InstanceKey, row: &mut InstanceRow) -> Result<(), RuntimeError> {
+    if row.state.is_closed() {
+        return Ok(());
+    }
+    if let Some((id, bytes)) = store.last_event(key, row.run)? {
+        let last = Event::decode(id, &bytes).map_err(|error| internal(&error.to_string()))?;
+        row.last_event = row.last_event.max(last.id);
+        row.updated = row.updated.max(last.time);
+    }
+    Ok(())
 }

@@ -21,11 +21,12 @@ pub async fn replay(
     version: &str,
     digest: Digest,
 ) -> Result<ReplayReport, RuntimeError> {
-    let events = tokio::task::block_in_place(|| load::history(&*instances.store, key, run))?;
+    let events = load::history(&*instances.store, key, run)?;
     let count = events.last().map_or(0, |event| event.id.0);
     let recorded = recorded_result(&events);
     let stop = recorded_stop(&events);
-    let ran_through = if run == row.run { row.ran_through } else { last_cause(&events) };
+    let known = if run == row.run { row.ran_through } else { EventId::NONE };
+    let ran_through = load::ran_through(known, &events);
     let component = instances.catalog.workflow_component(digest).await?;
     let replay = Replay::new(events, ran_through, instances.config.limits.clone(), CallbackOrigin::default())
         .map_err(|error| internal(&error.to_string()))?;
@@ -77,9 +78,4 @@ fn same_stop(stopped: &Failure, known: &Failure) -> bool {
 /// The result of a guest that went further than its history.
 fn returned(guest: &mut WorkflowGuest) -> Option<Outcome> {
     recorded_result(&guest.with_replay(Replay::take_fresh))
-}
-
-/// For a run that is over: the last turn that left commands was complete.
-fn last_cause(events: &[Event]) -> EventId {
-    events.iter().map(|event| event.cause).max().unwrap_or(EventId::NONE)
 }

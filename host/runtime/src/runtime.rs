@@ -11,12 +11,11 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
-use crate::{clock, identity, load, replay_check, timers, workers};
+use crate::{clock, identity, load, replay_check, timers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
 use rehydrate_core::{
-    Answer, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits,
-    RunNumber,
+    Answer, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits, RunNumber,
 };
 use rehydrate_guest::{ActivityHost, GuestEngine, GuestSettings, Level};
 use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, Store};
@@ -153,10 +152,12 @@ impl Runtime {
 
     /// Everything about an instance, as of its last commit.
     pub async fn describe(&self, id: &str) -> Result<InstanceDetail, RuntimeError> {
-        let (key, row) = self.row(id)?;
+        let (key, mut row) = self.row(id)?;
         let instances = &self.instances;
-        let events = tokio::task::block_in_place(|| load::history(&*instances.store, key, row.run))?;
+        let events = load::history(&*instances.store, key, row.run)?;
         let state = load::fold(&events, ACTIVITIES_SHOWN_MAX);
+        row.last_event = state.last;
+        row.updated = row.updated.max(state.last_time);
         let input = match events.into_iter().next().map(|event| event.body) {
             Some(EventBody::InstanceStarted { input, .. }) => input,
             _ => return Err(internal("the history does not begin with InstanceStarted")),
@@ -208,8 +209,14 @@ impl Runtime {
 
     /// A page of the list of instances.
     pub async fn list(&self, query: ListQuery) -> Result<ListPage, RuntimeError> {
-        let store = self.instances.store.clone();
-        Ok(tokio::task::block_in_place(|| store.list(&query))?)
+        let store = &*self.instances.store;
+        tokio::task::block_in_place(|| {
+            let mut page = store.list(&query)?;
+            for row in &mut page.rows {
+                load::refresh(store, identity::instance_key(&row.id), row)?;
+            }
+            Ok(page)
+        })
     }
 
     /// Events of a run, from `from` on.
@@ -220,9 +227,10 @@ impl Runtime {
         from: EventId,
         limit: usize,
     ) -> Result<HistoryPage, RuntimeError> {
-        let (key, row) = self.row(id)?;
+        let (key, mut row) = self.row(id)?;
         let run = run.unwrap_or(row.run);
         let store = &*self.instances.store;
+        load::refresh(store, key, &mut row)?;
         let from = from.max(EventId(1));
         let events = tokio::task::block_in_place(|| load::events(store, key, run, from, limit))?;
         if run != row.run && events.is_empty() && load::event(store, key, run, EventId(1))?.is_none() {
@@ -232,9 +240,7 @@ impl Runtime {
         let last_read = match events.last() {
             Some(event) => event.id,
             None if current => EventId::NONE,
-            None => {
-                tokio::task::block_in_place(|| load::history(store, key, run))?.last().map_or(EventId::NONE, |e| e.id)
-            }
+            None => store.last_event(key, run)?.map_or(EventId::NONE, |(id, _)| id),
         };
         // The row was read first, so events may have come since; an old run ends where its events do.
         let last = if current { row.last_event.max(last_read) } else { last_read };
@@ -465,12 +471,7 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
         let Some(last) = tasks.last().copied() else { break };
         count += tasks.len();
         for task in tasks {
-            // A task of no operation is the mark of a guest with a turn to take.
-            if task.op == EventId::NONE {
-                instances.post(task.key, Post::Wake);
-            } else {
-                workers::dispatch(instances, task);
-            }
+            instances.post(task.key, Post::Recover(task.under_way));
         }
         after = Some(last);
     }
@@ -489,7 +490,7 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
             break;
         }
     }
-    tracing::info!(attempts = count, "recovered");
+    tracing::info!(instances = count, "recovered");
     Ok(())
 }
 

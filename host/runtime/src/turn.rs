@@ -1,7 +1,8 @@
 //! One turn's change of one run, gathered until it is committed.
 
-use rehydrate_core::{AttemptNumber, Effect, Event, EventId, InstanceKey, RunNumber, Timestamp};
-use rehydrate_store::{Batch, DedupRow, InstanceRow, LogLine, RowIndexKeys, TaskRow, TimerRow};
+use crate::workers::{Dispatch, Scheduled};
+use rehydrate_core::{AttemptNumber, Effect, Event, EventBody, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_store::{Batch, DedupRow, InstanceRow, LogLine, RowIndexKeys, TimerRow, UnderWay};
 use std::collections::BTreeMap;
 
 /// What a turn has gathered so far. Of several effects on one row the last one counts, so a timer that was
@@ -13,7 +14,8 @@ pub struct Turn {
     previous: Option<RowIndexKeys>,
     events: Vec<Event>,
     timers: BTreeMap<TimerRow, bool>,
-    tasks: BTreeMap<EventId, Option<AttemptNumber>>,
+    attempts: BTreeMap<EventId, Option<AttemptNumber>>,
+    under_way: Option<UnderWay>,
     log: Vec<LogLine>,
     dedup: Option<DedupRow>,
     row_changed: bool,
@@ -23,7 +25,7 @@ pub struct Turn {
 #[derive(Debug, Default)]
 pub struct Release {
     /// Attempts to hand to workers.
-    pub dispatch: Vec<TaskRow>,
+    pub dispatch: Vec<Dispatch>,
     /// Attempts to interrupt.
     pub interrupt: Vec<(RunNumber, EventId)>,
     /// The earliest timer that was put.
@@ -44,11 +46,17 @@ impl Turn {
             previous,
             events: Vec::new(),
             timers: BTreeMap::new(),
-            tasks: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            under_way: None,
             log: Vec::new(),
             dedup: None,
             row_changed: false,
         }
+    }
+
+    /// The index of the row that is stored by now.
+    pub fn replaces(&mut self, previous: Option<RowIndexKeys>) {
+        self.previous = previous;
     }
 
     /// Adds an event.
@@ -73,10 +81,10 @@ impl Turn {
                     self.timers.insert(self.timer(due, op, purpose), false);
                 }
                 Effect::Dispatch { op, attempt } => {
-                    self.tasks.insert(op, Some(attempt));
+                    self.attempts.insert(op, Some(attempt));
                 }
-                Effect::DropTask { op } => {
-                    self.tasks.insert(op, None);
+                Effect::Interrupt { op } => {
+                    self.attempts.insert(op, None);
                 }
             }
         }
@@ -86,14 +94,9 @@ impl Turn {
         TimerRow { due, key: self.key, run: self.run, op, purpose }
     }
 
-    /// Marks that the guest has a turn to take: a task of no operation.
-    pub fn mark_guest(&mut self) {
-        self.tasks.insert(EventId::NONE, Some(AttemptNumber::FIRST));
-    }
-
-    /// The guest has taken its turn.
-    pub fn unmark_guest(&mut self) {
-        self.tasks.insert(EventId::NONE, None);
+    /// What the run has under way after this turn, if that is not what is stored.
+    pub fn under_way(&mut self, under_way: UnderWay) {
+        self.under_way = Some(under_way);
     }
 
     /// Drops a timer row that nothing wants any more.
@@ -111,33 +114,33 @@ impl Turn {
         self.dedup = Some(row);
     }
 
-    /// The row must be written even without an event.
+    /// The row says something that the events don't.
     pub fn row_changed(&mut self) {
         self.row_changed = true;
     }
 
-    /// Whether there is anything to commit.
-    pub fn is_empty(&self) -> bool {
+    /// Whether there is nothing to make durable.
+    pub fn writes_nothing(&self) -> bool {
         self.events.is_empty()
             && self.timers.is_empty()
-            && self.tasks.is_empty()
+            && self.under_way.is_none()
             && self.log.is_empty()
             && !self.row_changed
     }
 
     /// The batch, with the row as it is after the turn, and what to release once it is durable.
-    pub fn finish(self, row: Option<&InstanceRow>) -> (Batch, Release) {
+    pub fn finish(mut self, row: Option<&InstanceRow>) -> (Batch, Release) {
         let mut batch = Batch::new(self.key, self.run, self.expected_last);
         let mut release = Release {
             notify: !self.events.is_empty() || self.row_changed,
             ended: row.is_some_and(|row| row.state.is_closed()),
             ..Release::default()
         };
-        if !self.events.is_empty() || self.row_changed {
+        if self.row_changed {
             batch.row = row.cloned();
             batch.previous = self.previous;
         }
-        for (timer, kept) in self.timers {
+        for (timer, kept) in std::mem::take(&mut self.timers) {
             if kept {
                 release.earliest_timer = Some(release.earliest_timer.map_or(timer.due, |due| due.min(timer.due)));
                 batch.put_timers.push(timer);
@@ -145,24 +148,30 @@ impl Turn {
                 batch.drop_timers.push(timer);
             }
         }
-        for (op, attempt) in self.tasks {
-            match attempt {
-                Some(attempt) => {
-                    let task = TaskRow { key: self.key, run: self.run, op, attempt };
-                    batch.put_tasks.push(task);
-                    if op != EventId::NONE {
-                        release.dispatch.push(task);
-                    }
-                }
-                None => {
-                    batch.drop_tasks.push((self.run, op));
-                    release.interrupt.push((self.run, op));
-                }
+        batch.events = self.events.iter().map(|event| (event.id, event.encode())).collect();
+        for (op, attempt) in std::mem::take(&mut self.attempts) {
+            match (attempt, row) {
+                (Some(attempt), Some(row)) => release.dispatch.push(self.dispatch(op, attempt, row)),
+                _ => release.interrupt.push((self.run, op)),
             }
         }
-        batch.events = self.events.into_iter().map(|event| (event.id, event.encode())).collect();
+        batch.under_way = self.under_way;
         batch.log = self.log;
         batch.dedup = self.dedup;
         (batch, release)
+    }
+
+    /// An attempt to run. What an activity is that was scheduled in this turn need not be read again.
+    fn dispatch(&mut self, op: EventId, attempt: AttemptNumber, row: &InstanceRow) -> Dispatch {
+        let at = self.events.binary_search_by_key(&op, |event| event.id);
+        let scheduled = at.ok().and_then(|at| match &mut self.events[at].body {
+            EventBody::ActivityScheduled { name, input, options } => Some(Scheduled {
+                name: std::mem::take(name),
+                input: std::mem::take(input),
+                options: std::mem::take(options),
+            }),
+            _ => None,
+        });
+        Dispatch { key: self.key, run: self.run, op, attempt, instance: row.id.clone(), scheduled }
     }
 }

@@ -1,8 +1,8 @@
 //! Activity workers: attempts wait for a place in their queue, run under their limits, and are reported.
 //!
-//! An attempt is dispatched only after its task row is durable, and the row stays until its outcome is, so
-//! a crash between the two runs the same attempt again under the same idempotency key. What is known here
-//! only (since when it runs) is shown in the status and lost with the process.
+//! An attempt is dispatched only after what led to it is durable, and its run counts as having activities under
+//! way until its outcome is, so a crash between the two runs the same attempt again under the same idempotency
+//! key. What is known here only (since when it runs) is shown in the status and lost with the process.
 
 use crate::actor::{Instances, Post};
 use crate::catalog::{HTTP_ACTIVITY, internal};
@@ -15,27 +15,72 @@ use rehydrate_core::{
     ActivityOptions, AttemptNumber, EventBody, EventId, Failure, FailureKind, Input, InstanceKey, Json, Nanos, Outcome,
     RunNumber, Timestamp,
 };
-use rehydrate_guest::{
-    ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, Level, LogLine, OutboundHttp,
-};
-use rehydrate_store::TaskRow;
+use rehydrate_guest::{ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, Level, OutboundHttp};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// The queue of activities that name none.
 pub const DEFAULT_QUEUE: &str = "default";
 
 type Place = (InstanceKey, RunNumber, EventId);
 
+/// An attempt to run. What led to it is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dispatch {
+    /// Which instance.
+    pub key: InstanceKey,
+    /// Which of its runs.
+    pub run: RunNumber,
+    /// The event that scheduled the activity.
+    pub op: EventId,
+    /// Which attempt.
+    pub attempt: AttemptNumber,
+    /// The instance's id.
+    pub instance: String,
+    /// What that event says; none: it must be read.
+    pub scheduled: Option<Scheduled>,
+}
+
+impl Dispatch {
+    fn place(&self) -> Place {
+        (self.key, self.run, self.op)
+    }
+}
+
+/// An activity as it was scheduled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Scheduled {
+    /// Its name.
+    pub name: String,
+    /// Its input.
+    pub input: Json,
+    /// Its limits.
+    pub options: ActivityOptions,
+}
+
 struct Dispatched {
     attempt: AttemptNumber,
     since: Option<Timestamp>,
-    task: AbortHandle,
+    interrupt: Arc<Interrupt>,
+}
+
+/// Ends an attempt from outside.
+#[derive(Default)]
+struct Interrupt {
+    /// What the guest sees at its next heartbeat.
     cancelled: Arc<AtomicBool>,
+    /// Wakes who waits for the attempt.
+    told: Notify,
+}
+
+impl Interrupt {
+    fn now(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.told.notify_one();
+    }
 }
 
 /// The workers.
@@ -64,17 +109,6 @@ impl OutboundHttp for Outbound {
             Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
         })
     }
-}
-
-/// One attempt with all that it needs.
-struct Attempt {
-    row: TaskRow,
-    instance: String,
-    name: String,
-    input: Json,
-    options: ActivityOptions,
-    cancelled: Arc<AtomicBool>,
-    log: ActivityLog,
 }
 
 impl Workers {
@@ -118,29 +152,39 @@ impl Workers {
     /// Interrupts an attempt: nobody wants its outcome.
     pub fn interrupt(&self, key: InstanceKey, run: RunNumber, op: EventId) {
         if let Some(dispatched) = self.dispatched().remove(&(key, run, op)) {
-            dispatched.cancelled.store(true, Ordering::Relaxed);
-            dispatched.task.abort();
+            dispatched.interrupt.now();
         }
     }
 
-    /// Interrupts all attempts; their rows stay, so the next start of the host runs them again.
+    /// Interrupts all attempts; they run again at the next start of the host.
     pub fn interrupt_all(&self) {
-        for (_, dispatched) in self.dispatched().drain() {
-            dispatched.task.abort();
-        }
+        self.dispatched().drain().for_each(|(_, dispatched)| dispatched.interrupt.now());
     }
 
-    fn started(&self, row: &TaskRow, since: Timestamp) {
-        if let Some(dispatched) = self.dispatched().get_mut(&(row.key, row.run, row.op)) {
+    /// An attempt is about to run; none if it is under way already.
+    fn begin(&self, attempt: &Dispatch) -> Option<Arc<Interrupt>> {
+        let mut dispatched = self.dispatched();
+        if dispatched.get(&attempt.place()).is_some_and(|it| it.attempt == attempt.attempt) {
+            return None;
+        }
+        let interrupt = Arc::<Interrupt>::default();
+        let entry = Dispatched { attempt: attempt.attempt, since: None, interrupt: interrupt.clone() };
+        if let Some(earlier) = dispatched.insert(attempt.place(), entry) {
+            earlier.interrupt.now();
+        }
+        Some(interrupt)
+    }
+
+    fn started(&self, place: Place, since: Timestamp) {
+        if let Some(dispatched) = self.dispatched().get_mut(&place) {
             dispatched.since = Some(since);
         }
     }
 
     /// The attempt has ended: it can't be interrupted any more.
-    fn ended(&self, row: &TaskRow) {
+    fn ended(&self, place: Place, attempt: AttemptNumber) {
         let mut dispatched = self.dispatched();
-        let place = (row.key, row.run, row.op);
-        if dispatched.get(&place).is_some_and(|it| it.attempt == row.attempt) {
+        if dispatched.get(&place).is_some_and(|it| it.attempt == attempt) {
             dispatched.remove(&place);
         }
     }
@@ -152,69 +196,93 @@ impl Workers {
     }
 }
 
-/// Hands an attempt to a worker. Its task row is durable.
-pub fn dispatch(instances: &Arc<Instances>, row: TaskRow) {
+/// Runs an attempt to its end, and gives what its instance is to be told; nothing if it was interrupted, or is
+/// under way already.
+pub async fn attempt(instances: &Arc<Instances>, dispatch: Dispatch) -> Option<Post> {
     if instances.admission.is_draining() {
-        return;
+        return None;
     }
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let mut dispatched = instances.workers.dispatched();
-    let task = tokio::spawn(attempt(instances.clone(), row, cancelled.clone())).abort_handle();
-    let entry = Dispatched { attempt: row.attempt, since: None, task, cancelled };
-    if let Some(earlier) = dispatched.insert((row.key, row.run, row.op), entry) {
-        earlier.task.abort();
-    }
+    let interrupt = instances.workers.begin(&dispatch)?;
+    let (place, attempt) = (dispatch.place(), dispatch.attempt);
+    let log = ActivityLog::default();
+    let ended = tokio::select! {
+        biased;
+        () = interrupt.told.notified() => None,
+        ended = run_scheduled(instances, dispatch, interrupt.cancelled.clone(), &log) => Some(ended),
+    };
+    let (started, outcome) = ended?;
+    instances.workers.ended(place, attempt);
+    let (_, run, op) = place;
+    let report = AttemptReport { op, attempt, started, outcome };
+    Some(Post::Input { run: Some(run), input: Input::AttemptEnded(report), log: log.take(), reply: None })
 }
 
-async fn attempt(instances: Arc<Instances>, row: TaskRow, cancelled: Arc<AtomicBool>) {
-    let log = ActivityLog::default();
-    let (started, outcome) = match read_attempt(&instances, row, cancelled, log.clone()) {
-        Ok(attempt) => run_in_queue(&instances, attempt).await,
+async fn run_scheduled(
+    instances: &Arc<Instances>,
+    mut dispatch: Dispatch,
+    cancelled: Arc<AtomicBool>,
+    log: &ActivityLog,
+) -> (Option<Timestamp>, Outcome) {
+    let scheduled = match dispatch.scheduled.take() {
+        Some(scheduled) => Ok(scheduled),
+        None => read_scheduled(instances, &dispatch),
+    };
+    match scheduled {
+        Ok(scheduled) => run_in_queue(instances, dispatch, scheduled, cancelled, log).await,
         Err(error) => {
-            tracing::error!(?row, %error, "an activity's event can't be read");
+            tracing::error!(?dispatch, %error, "an activity's event can't be read");
             (None, Err(Failure::new(FailureKind::Rejected, "host.internal", error.to_string()).retryable()))
         }
-    };
-    instances.workers.ended(&row);
-    let report = AttemptReport { op: row.op, attempt: row.attempt, started, outcome };
-    let lines: Vec<LogLine> = log.take();
-    let post = Post::Input { run: Some(row.run), input: Input::AttemptEnded(report), log: lines, reply: None };
-    instances.post(row.key, post);
+    }
 }
 
-fn read_attempt(
-    instances: &Arc<Instances>,
-    row: TaskRow,
-    cancelled: Arc<AtomicBool>,
-    log: ActivityLog,
-) -> Result<Attempt, RuntimeError> {
-    let missing = || internal("a task's activity is missing from the history");
-    let event = load::event(&*instances.store, row.key, row.run, row.op)?.ok_or_else(missing)?;
-    let EventBody::ActivityScheduled { name, input, options } = event.body else { return Err(missing()) };
-    let instance = instances.store.instance(row.key)?.ok_or_else(missing)?.id;
-    Ok(Attempt { row, instance, name, input, options, cancelled, log })
+fn read_scheduled(instances: &Instances, dispatch: &Dispatch) -> Result<Scheduled, RuntimeError> {
+    let event = load::event(&*instances.store, dispatch.key, dispatch.run, dispatch.op)?;
+    match event.map(|event| event.body) {
+        Some(EventBody::ActivityScheduled { name, input, options }) => Ok(Scheduled { name, input, options }),
+        _ => Err(internal("an activity that is under way is missing from the history")),
+    }
 }
 
 /// Waits for a place in the queue, then runs the attempt under its limits.
-async fn run_in_queue(instances: &Arc<Instances>, attempt: Attempt) -> (Option<Timestamp>, Outcome) {
-    let place = instances.workers.queue(&attempt.options).acquire_owned();
-    let place = match attempt.options.schedule_to_start {
-        None => place.await,
-        Some(limit) => match tokio::time::timeout(limit.into(), place).await {
-            Ok(place) => place,
-            Err(_) => return (None, Err(timed_out("schedule-to-start", &attempt.name, limit))),
-        },
+async fn run_in_queue(
+    instances: &Arc<Instances>,
+    dispatch: Dispatch,
+    scheduled: Scheduled,
+    cancelled: Arc<AtomicBool>,
+    log: &ActivityLog,
+) -> (Option<Timestamp>, Outcome) {
+    let Scheduled { name, input, options } = scheduled;
+    let queue = instances.workers.queue(&options);
+    let place = match queue.try_acquire() {
+        Ok(place) => Ok(place),
+        Err(_) => queue_up(&queue, &name, options.schedule_to_start).await,
+    };
+    let place = match place {
+        Ok(place) => place,
+        Err(failure) => return (None, Err(failure)),
     };
     let started = clock::now();
-    instances.workers.started(&attempt.row, started);
-    let limit = attempt.options.start_to_close.unwrap_or(instances.workers.default_start_to_close);
-    let name = attempt.name.clone();
-    let outcome = match tokio::time::timeout(limit.into(), run_with_heartbeat(instances, attempt)).await {
+    instances.workers.started(dispatch.place(), started);
+    let limit = options.start_to_close.unwrap_or(instances.workers.default_start_to_close);
+    let running = run_with_heartbeat(instances, dispatch, &name, input, options.heartbeat, cancelled, log);
+    let outcome = match tokio::time::timeout(limit.into(), running).await {
         Ok(outcome) => outcome,
         Err(_) => Err(timed_out("start-to-close", &name, limit)),
     };
     drop(place);
     (Some(started), checked(instances, &name, outcome))
+}
+
+async fn queue_up<'a>(queue: &'a Semaphore, name: &str, limit: Option<Nanos>) -> Result<SemaphorePermit<'a>, Failure> {
+    let closed = |_| Failure::new(FailureKind::Rejected, "host.internal", "the queue is closed").retryable();
+    match limit {
+        None => queue.acquire().await.map_err(closed),
+        Some(limit) => match tokio::time::timeout(limit.into(), queue.acquire()).await {
+            Ok(place) => place.map_err(closed),
+            Err(_) => Err(timed_out("schedule-to-start", name, limit)),
+        },
+    }
 }
 
 /// A limit of time that ran out; another attempt may be quicker.
@@ -232,11 +300,19 @@ fn checked(instances: &Instances, name: &str, outcome: Outcome) -> Outcome {
     }
 }
 
-async fn run_with_heartbeat(instances: &Arc<Instances>, attempt: Attempt) -> Outcome {
-    let Some(limit) = attempt.options.heartbeat else {
-        return run(instances, attempt, Box::new(|| {})).await;
+async fn run_with_heartbeat(
+    instances: &Arc<Instances>,
+    dispatch: Dispatch,
+    name: &str,
+    input: Json,
+    limit: Option<Nanos>,
+    cancelled: Arc<AtomicBool>,
+    log: &ActivityLog,
+) -> Outcome {
+    let Some(limit) = limit else {
+        let request = request(dispatch, name, input, cancelled, Box::new(|| {}));
+        return run(instances, request, log).await;
     };
-    let name = attempt.name.clone();
     let began = Instant::now();
     let last_beat = Arc::new(AtomicU64::new(0));
     let beat = {
@@ -248,13 +324,14 @@ async fn run_with_heartbeat(instances: &Arc<Instances>, attempt: Attempt) -> Out
             let due = last_beat.load(Ordering::Relaxed).saturating_add(limit.0);
             let now = nanos_since(began);
             if now >= due {
-                return timed_out("heartbeat", &name, limit);
+                return timed_out("heartbeat", name, limit);
             }
             tokio::time::sleep(Duration::from_nanos(due - now)).await;
         }
     };
+    let request = request(dispatch, name, input, cancelled, Box::new(beat));
     tokio::select! {
-        outcome = run(instances, attempt, Box::new(beat)) => outcome,
+        outcome = run(instances, request, log) => outcome,
         failure = silence => Err(failure),
     }
 }
@@ -263,31 +340,38 @@ fn nanos_since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-async fn run(instances: &Arc<Instances>, attempt: Attempt, heartbeat: Box<dyn Fn() + Send + Sync>) -> Outcome {
-    let Attempt { row, instance, name, input, cancelled, log, .. } = attempt;
-    let idempotency_key = identity::idempotency_key(&instance, row.run, row.op, row.attempt);
-    if name == HTTP_ACTIVITY {
-        return run_http_activity(&instances.workers.client, &input, &idempotency_key).await;
-    }
-    let component = match instances.catalog.activity(&name).await {
-        Ok(Some(component)) => component,
-        Ok(None) => return Err(not_offered(&name)),
-        Err(error) => {
-            log.note(Level::Error, format!("activity `{name}` could not be loaded: {error}"));
-            return Err(Failure::new(FailureKind::Rejected, error.code, error.message).retryable());
-        }
-    };
-    let request = ActivityRequest {
-        name,
+fn request(
+    dispatch: Dispatch,
+    name: &str,
+    input: Json,
+    cancelled: Arc<AtomicBool>,
+    heartbeat: Box<dyn Fn() + Send + Sync>,
+) -> ActivityRequest {
+    let Dispatch { run, op, attempt, instance, .. } = dispatch;
+    ActivityRequest {
+        name: name.to_owned(),
         input,
+        idempotency_key: identity::idempotency_key(&instance, run, op, attempt),
         instance_id: instance,
-        run: row.run.0,
-        attempt: row.attempt.0,
-        idempotency_key,
+        run: run.0,
+        attempt: attempt.0,
         heartbeat,
         cancelled,
-    };
-    instances.catalog.activity_host().run(&component, request, &log).await
+    }
+}
+
+async fn run(instances: &Arc<Instances>, request: ActivityRequest, log: &ActivityLog) -> Outcome {
+    if request.name == HTTP_ACTIVITY {
+        return run_http_activity(&instances.workers.client, &request.input, &request.idempotency_key).await;
+    }
+    match instances.catalog.activity(&request.name).await {
+        Ok(Some(component)) => instances.catalog.activity_host().run(&component, request, log).await,
+        Ok(None) => Err(not_offered(&request.name)),
+        Err(error) => {
+            log.note(Level::Error, format!("activity `{}` could not be loaded: {error}", request.name));
+            Err(Failure::new(FailureKind::Rejected, error.code, error.message).retryable())
+        }
+    }
 }
 
 /// Worth another attempt: the component may be deployed meanwhile.

@@ -2,12 +2,12 @@
 //! the bytes is the order of the things: a scan of the database is a scan in order.
 
 use crate::error::StoreError;
-use crate::rows::{InstanceStateTag, RowIndexKeys, TimerRow};
+use crate::rows::{InstanceStateTag, RowIndexKeys, TimerRow, UnderWay};
 use rehydrate_core::{EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
 
 /// Bytes of `instance | run`.
 pub(crate) const RUN_BYTES: usize = 20;
-/// Bytes of `instance | run | number`: events, log lines and tasks.
+/// Bytes of `instance | run | number`: events and log lines.
 pub(crate) const NUMBERED_BYTES: usize = RUN_BYTES + 8;
 /// Bytes of `due | instance | run | op | purpose`.
 pub(crate) const TIMER_BYTES: usize = 8 + NUMBERED_BYTES + 1;
@@ -28,6 +28,14 @@ pub(crate) fn numbered(key: InstanceKey, of: RunNumber, number: u64) -> [u8; NUM
     bytes[..RUN_BYTES].copy_from_slice(&run(key, of));
     bytes[RUN_BYTES..].copy_from_slice(&number.to_be_bytes());
     bytes
+}
+
+/// The parts of `instance | run`.
+pub(crate) fn parse_run(what: &str, bytes: &[u8]) -> Result<(InstanceKey, RunNumber), StoreError> {
+    let mut parts = Parts { what, left: bytes };
+    let parsed = (InstanceKey(parts.take()?), RunNumber(u32::from_be_bytes(parts.take()?)));
+    parts.end()?;
+    Ok(parsed)
 }
 
 /// The parts of a numbered key.
@@ -78,6 +86,19 @@ pub(crate) fn parse_timer(bytes: &[u8]) -> Result<TimerRow, StoreError> {
     };
     parts.end()?;
     Ok(TimerRow { due, key, run, op, purpose })
+}
+
+/// What a run has under way, as a byte: a bit for each kind.
+pub(crate) fn under_way(under_way: UnderWay) -> [u8; 1] {
+    [u8::from(under_way.activities) | u8::from(under_way.guest) << 1]
+}
+
+/// What a run has under way, from its byte.
+pub(crate) fn parse_under_way(bytes: &[u8]) -> Option<UnderWay> {
+    match bytes {
+        [bits @ 1..=3] => Some(UnderWay { activities: bits & 1 != 0, guest: bits & 2 != 0 }),
+        _ => None,
+    }
 }
 
 /// The byte of a state in the index.

@@ -27,7 +27,7 @@ pub use memory::MemoryStore;
 pub use rocks::{RocksStore, StoreOptions};
 pub use rows::{
     Batch, ComponentKind, Cursor, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine,
-    Problem, PutDeployment, RowIndexKeys, TaskRow, TimerRow,
+    Problem, PutDeployment, RowIndexKeys, TaskRow, TimerRow, UnderWay,
 };
 
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
@@ -65,7 +65,11 @@ pub trait Store: Send + Sync + 'static {
     /// When the first timer strictly after `after` is due.
     fn next_due(&self, after: Option<&TimerRow>) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Tasks in order, strictly after `after`, at most `limit`: the recovery scan, in pages.
+    /// The last event of a run, as bytes; none for a run that has no events.
+    fn last_event(&self, key: InstanceKey, run: RunNumber) -> Result<Option<(EventId, Vec<u8>)>, StoreError>;
+
+    /// Runs with something under way, in order, strictly after `after`, at most `limit`: the recovery scan, in
+    /// pages.
     fn tasks(&self, after: Option<&TaskRow>, limit: usize) -> Result<Vec<TaskRow>, StoreError>;
 
     /// Log lines of a run with their numbers (from 1, gapless; the oldest may be gone) from number `from` on,

@@ -6,10 +6,10 @@
 use crate::error::{CommitError, StoreError};
 use crate::rows::{
     Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow,
-    TimerRow, log_trim_target,
+    TimerRow, UnderWay, log_trim_target,
 };
 use crate::{Store, StoreOptions};
-use rehydrate_core::{AttemptNumber, Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -26,7 +26,7 @@ struct Inner {
     events: BTreeMap<(InstanceKey, RunNumber, EventId), Vec<u8>>,
     instances: BTreeMap<InstanceKey, InstanceRow>,
     timers: BTreeSet<TimerRow>,
-    tasks: BTreeMap<(InstanceKey, RunNumber, EventId), AttemptNumber>,
+    tasks: BTreeMap<(InstanceKey, RunNumber), UnderWay>,
     logs: BTreeMap<(InstanceKey, RunNumber), Log>,
     dedup: BTreeMap<(String, String), DedupRow>,
     blobs: BTreeMap<Digest, Vec<u8>>,
@@ -90,10 +90,11 @@ impl Inner {
             self.timers.remove(row);
         }
         self.timers.extend(&batch.put_timers);
-        for (run, op) in &batch.drop_tasks {
-            self.tasks.remove(&(key, *run, *op));
+        match batch.under_way {
+            Some(under_way) if under_way.is_nothing() => drop(self.tasks.remove(&(key, run))),
+            Some(under_way) => drop(self.tasks.insert((key, run), under_way)),
+            None => {}
         }
-        self.tasks.extend(batch.put_tasks.iter().map(|row| ((key, row.run, row.op), row.attempt)));
         if !batch.log.is_empty() {
             self.logs.entry((key, run)).or_default().append(&batch.log, log_bytes_kept);
         }
@@ -151,6 +152,12 @@ impl Store for MemoryStore {
         Ok(wanted.map(|((_, _, id), bytes)| (*id, bytes.clone())).collect())
     }
 
+    fn last_event(&self, key: InstanceKey, run: RunNumber) -> Result<Option<(EventId, Vec<u8>)>, StoreError> {
+        let inner = self.lock();
+        let mut of_run = inner.events.range((key, run, EventId::NONE)..=(key, run, EventId(u64::MAX)));
+        Ok(of_run.next_back().map(|((_, _, id), bytes)| (*id, bytes.clone())))
+    }
+
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
         let inner = self.lock();
         let place = |created: Timestamp, key: InstanceKey| (Reverse(created), key);
@@ -190,11 +197,9 @@ impl Store for MemoryStore {
 
     fn tasks(&self, after: Option<&TaskRow>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
         let inner = self.lock();
-        let from = after.map_or(Bound::Unbounded, |row| Bound::Excluded((row.key, row.run, row.op)));
+        let from = after.map_or(Bound::Unbounded, |row| Bound::Excluded((row.key, row.run)));
         let wanted = inner.tasks.range((from, Bound::Unbounded)).take(limit);
-        Ok(wanted
-            .map(|((key, run, op), attempt)| TaskRow { key: *key, run: *run, op: *op, attempt: *attempt })
-            .collect())
+        Ok(wanted.map(|((key, run), under_way)| TaskRow { key: *key, run: *run, under_way: *under_way }).collect())
     }
 
     fn log(

@@ -4,9 +4,7 @@
 //! the version byte that the codec puts in front. Nothing here knows a database.
 
 use crate::error::CommitError;
-use rehydrate_core::{
-    AttemptNumber, Digest, Divergence, EventId, InstanceKey, Json, RunNumber, TimerPurpose, Timestamp,
-};
+use rehydrate_core::{Digest, Divergence, EventId, InstanceKey, Json, RunNumber, TimerPurpose, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One instance's change: written whole or not at all. Its rows touch only this instance's keys.
@@ -30,10 +28,8 @@ pub struct Batch {
     pub put_timers: Vec<TimerRow>,
     /// Timers to drop; dropping one that is not there does nothing. Drops are applied before puts.
     pub drop_timers: Vec<TimerRow>,
-    /// Activity attempts to dispatch. A row replaces the one of the same run and operation.
-    pub put_tasks: Vec<TaskRow>,
-    /// Tasks to drop, by run and operation. Drops are applied before puts.
-    pub drop_tasks: Vec<(RunNumber, EventId)>,
+    /// What the run has under way from now on, in place of what was stored; none leaves that as it is.
+    pub under_way: Option<UnderWay>,
     /// Lines for the instance's log.
     pub log: Vec<LogLine>,
     /// The idempotency key of the request that caused this, and what it created.
@@ -52,8 +48,7 @@ impl Batch {
             previous: None,
             put_timers: Vec::new(),
             drop_timers: Vec::new(),
-            put_tasks: Vec::new(),
-            drop_tasks: Vec::new(),
+            under_way: None,
             log: Vec::new(),
             dedup: None,
         }
@@ -71,7 +66,7 @@ impl Batch {
         let events: usize = self.events.iter().map(|(_, bytes)| ROW + bytes.len()).sum();
         let log: usize = self.log.iter().map(LogLine::len_bytes).sum();
         let row = self.row.as_ref().map_or(0, InstanceRow::len_bytes);
-        let keys = self.put_timers.len() + self.drop_timers.len() + self.put_tasks.len() + self.drop_tasks.len();
+        let keys = self.put_timers.len() + self.drop_timers.len() + usize::from(self.under_way.is_some());
         let dedup = self.dedup.as_ref().map_or(0, |row| ROW + row.scope.len() + row.key.len());
         BATCH + events + log + row + keys * ROW + dedup
     }
@@ -128,11 +123,13 @@ pub struct InstanceRow {
     pub state: InstanceStateTag,
     /// When the current run was created.
     pub created: Timestamp,
-    /// When its last event was recorded.
+    /// When the last event that this row knows of was recorded. Events may have come since: a row is written
+    /// when something changes that they don't tell, not with each of them.
     pub updated: Timestamp,
-    /// The last event of the current run.
+    /// The last event that this row knows of.
     pub last_event: EventId,
-    /// The inbound event through which the guest is known to have run.
+    /// The inbound event through which the guest is known to have run; a command of the guest that was caused
+    /// by a later one says so as well.
     pub ran_through: EventId,
     /// The status that the guest set.
     pub custom_status: Option<Json>,
@@ -189,18 +186,32 @@ pub struct TimerRow {
     pub purpose: TimerPurpose,
 }
 
-/// An activity attempt that was dispatched and has not been reported: what recovery starts again. There is
-/// at most one for an operation. The order of rows is the order of the recovery scan.
+/// What a run has under way that a restart of the host must take up. Which activities and attempts these are,
+/// the run's events say: a row for each of them would be written and dropped at every step.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct UnderWay {
+    /// Activities that have not ended.
+    pub activities: bool,
+    /// A turn that the guest has still to take.
+    pub guest: bool,
+}
+
+impl UnderWay {
+    /// Whether there is nothing to take up.
+    pub fn is_nothing(self) -> bool {
+        self == UnderWay::default()
+    }
+}
+
+/// A run that has something under way: what recovery finds. The order of rows is the order of its scan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TaskRow {
     /// Which instance.
     pub key: InstanceKey,
     /// Which of its runs.
     pub run: RunNumber,
-    /// The event that scheduled the activity.
-    pub op: EventId,
-    /// Which attempt.
-    pub attempt: AttemptNumber,
+    /// What.
+    pub under_way: UnderWay,
 }
 
 /// A line of an instance's log.
@@ -359,8 +370,8 @@ impl Batch {
             }
             last = *id;
         }
-        let timers = self.put_timers.iter().chain(&self.drop_timers).map(|row| row.key);
-        let foreign = timers.chain(self.put_tasks.iter().map(|row| row.key)).find(|key| *key != self.key);
+        let mut timers = self.put_timers.iter().chain(&self.drop_timers).map(|row| row.key);
+        let foreign = timers.find(|key| *key != self.key);
         match foreign {
             Some(key) => Err(malformed(format!("it has a row of instance {key:?}"))),
             None => Ok(()),

@@ -33,6 +33,16 @@ pub fn programs(workspace: &Workspace, environment: &Environment) -> anyhow::Res
     run_cargo(workspace, environment, &["build", "--release", "-p", "rehydrate-cli", "-p", "job-service"])
 }
 
+/// The benchmark program and its guests.
+pub fn bench(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
+    say("building the benchmark program and its guests");
+    // With the programs above: a selection of its own would have other features and build half of them again.
+    let program = ["build", "--release", "-p", "rehydrate-cli", "-p", "job-service", "-p", "rehydrate-bench"];
+    run_cargo(workspace, environment, &program)?;
+    let guests = ["build", "--release", "--target", GUEST_TARGET, "-p", "bench-workflows", "-p", "bench-activities"];
+    run_cargo(workspace, environment, &guests)
+}
+
 /// The sample workflow, as a component.
 pub fn sample(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     say("building the sample workflow as a component");

@@ -1,9 +1,10 @@
-//! The project's tasks: `cargo demo`, `cargo verify` and `cargo lint`.
+//! The project's tasks: `cargo demo`, `cargo verify`, `cargo lint` and `cargo bench-host`.
 //!
 //! It is compiled before anything else and depends on next to nothing, so that it can look at the machine,
 //! and say in one line what is missing, before the long build begins. Everything about a running host it does
 //! through the command `rehydrate`, as a user would.
 
+mod bench;
 mod compile;
 mod demo;
 mod prerequisites;
@@ -17,6 +18,8 @@ const USAGE: &str = "\
 usage: cargo demo      one job from start to end: timeout, retry, callback, and a kill -9 in between
        cargo verify    all tests
        cargo lint      formatting and clippy
+       cargo bench-host -- ...
+                       measure the host; `cargo bench-host -- --help` says how
 
   --no-install         say what is missing on this machine instead of installing it";
 
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["demo"] => process::end_children_on_signals().and_then(|()| demo::run(install)),
         ["verify"] => process::end_children_on_signals().and_then(|()| verify::run(install)),
+        ["bench", ref rest @ ..] => process::end_children_on_signals().and_then(|()| bench::run(install, rest)),
         ["lint"] => process::end_children_on_signals().and_then(|()| verify::lint(install)),
         _ => {
             eprintln!("{USAGE}");

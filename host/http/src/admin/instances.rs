@@ -4,7 +4,8 @@ use super::Admin;
 use crate::body;
 use crate::cursor;
 use crate::dto::{
-    InstanceList, InstanceResult, InstanceStarted, InstanceStatus, InstanceSummary, Migrate, Replay, ReplayReport, StartInstance,
+    InstanceList, InstanceResult, InstanceStarted, InstanceStatus, InstanceSummary, Migrate, Replay, ReplayReport,
+    StartInstance,
 };
 use crate::problem::Problem;
 use crate::request::{InPath, InQuery, ListParams, WaitParams, idempotency_key};

@@ -6,13 +6,14 @@ use crate::catalog::internal;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::tokens::RunUrls;
 use crate::turn::{Release, Turn};
-use crate::{clock, load, workers};
+use crate::workers::Dispatch;
+use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
     Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
-use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow};
+use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -61,8 +62,6 @@ struct Work {
     /// While the guest is not there, all events of the run: it is made from them if it is needed, and then
     /// they are gone.
     events: Vec<Event>,
-    /// The store has a mark that the guest has a turn to take.
-    marked: bool,
     /// An early commit failed: nothing more may be committed or told.
     failed: Option<RuntimeError>,
     retry: bool,
@@ -122,8 +121,7 @@ impl Instances {
         let (resident, events) = match resident.filter(|resident| resident.guest.is_some()) {
             Some(resident) => (resident, Vec::new()),
             None => {
-                let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
-                let Some(loaded) = loaded else { return Ok(None) };
+                let Some(loaded) = load::instance(&*self.store, key)? else { return Ok(None) };
                 (Resident::loaded(loaded.row, loaded.state), loaded.events)
             }
         };
@@ -164,9 +162,12 @@ impl Instances {
                     (Err(error), None) => tracing::error!(?key, %error, "an input of the host's own was refused"),
                 }
             }
-            Post::Wake => {
-                work.marked = true;
-                self.run_guest(key, work).await;
+            Post::Recover(under_way) => {
+                work.resident.stored_under_way = Some(under_way);
+                work.turn.effects(work.resident.state.recover_activities(clock::now()));
+                if under_way.guest {
+                    self.run_guest(key, work).await;
+                }
             }
             Post::Timer(row) => self.take_timer(key, work, row).await,
             Post::Resume(reply) => {
@@ -199,7 +200,7 @@ impl Instances {
         work.turn.row_changed();
         work.resident.guest = None;
         // The events of this turn, if any, are not stored yet: they come on top of the stored ones.
-        match tokio::task::block_in_place(|| load::history(&*self.store, key, work.resident.row.run)) {
+        match load::history(&*self.store, key, work.resident.row.run) {
             Ok(events) => work.events = work.turn.with_new_events(events),
             Err(error) => return pause(work, HOST_FAULT, error.to_string(), None),
         }
@@ -233,7 +234,7 @@ impl Instances {
     ) {
         let Some(reply) = reply else { return };
         let run = run.unwrap_or(work.resident.row.run);
-        let answer = tokio::task::block_in_place(|| load::history(&*self.store, key, run)).and_then(|events| {
+        let answer = load::history(&*self.store, key, run).and_then(|events| {
             if events.is_empty() {
                 return Ok(Answer::Gone);
             }
@@ -263,11 +264,11 @@ impl Instances {
         for body in decision.events {
             wakes |= !matches!(body, EventBody::ActivityAttemptFailed { .. });
             let event = work.resident.state.next_event(body, now);
-            work.apply(&event);
             match &mut work.resident.guest {
                 Some(live) => live.guest.with_replay(|replay| replay.push_inbound(event.clone())),
-                None => work.events.push(event),
+                None => work.events.push(event.clone()),
             }
+            work.apply(event);
         }
         Ok(Decided { answer: decision.answer, wakes })
     }
@@ -304,8 +305,12 @@ impl Instances {
         if !matches!(step, Step::Stopped(_)) {
             // A turn that was not finished leaves no commands behind: it never happened.
             let (fresh, through) = live.guest.with_replay(|replay| (replay.take_fresh(), replay.ran_through()));
-            fresh.iter().for_each(|event| work.apply(event));
+            // That the guest ran through this event is said by a command that it caused; else the row must say it.
+            if live.guest.has_run() && fresh.iter().all(|event| event.cause != through) {
+                work.turn.row_changed();
+            }
             work.resident.row.ran_through = through;
+            fresh.into_iter().for_each(|event| work.apply(event));
         }
         match step {
             Step::Waiting | Step::Yielded => work.resident.guest = Some(live),
@@ -313,7 +318,7 @@ impl Instances {
             Step::Stopped(Stopped::Failed(failure)) => {
                 drop(live);
                 let event = work.resident.state.next_event(EventBody::InstanceStopped { failure }, clock::now());
-                work.apply(&event);
+                work.apply(event);
             }
             Step::Stopped(Stopped::Diverged(divergence)) => {
                 let message = format!("{divergence}; deploy a matching version and migrate the instance to it");
@@ -353,18 +358,18 @@ impl Instances {
     /// The guest takes its time: what woke it is committed and answered now, with a mark that the guest has a
     /// turn to take, so that a crash does not leave it asleep.
     async fn commit_early(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
-        if work.turn.is_empty() || work.failed.is_some() {
+        if work.turn.writes_nothing() || work.failed.is_some() {
             return;
         }
-        work.resident.describe();
-        let last = work.resident.state.last;
-        let next = Turn::new(key, work.resident.row.run, last, Some(work.resident.row.index_keys()));
-        let mut turn = std::mem::replace(&mut work.turn, next);
-        turn.mark_guest();
-        work.marked = true;
+        let next = Turn::new(key, work.resident.row.run, work.resident.state.last, work.resident.stored);
+        let turn = std::mem::replace(&mut work.turn, next);
         let told = std::mem::take(&mut work.told);
-        match self.commit_turn(key, &mut work.resident, turn).await {
-            Ok(()) => told.into_iter().for_each(|told| told.tell(self, None)),
+        match self.commit_turn(key, &mut work.resident, turn, true).await {
+            Ok(()) => {
+                work.turn.replaces(work.resident.stored);
+                self.spawn_attempts(work.resident.dispatch.drain(..));
+                told.into_iter().for_each(|told| told.tell(self, None));
+            }
             Err(error) => {
                 told.into_iter().for_each(|told| told.tell(self, Some(&error)));
                 work.failed = Some(error);
@@ -381,17 +386,10 @@ impl Instances {
         key: InstanceKey,
         work: Work,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
-        let Work { mut resident, mut turn, told, retry, marked, failed, .. } = work;
-        if marked {
-            turn.unmark_guest();
-        }
+        let Work { mut resident, turn, told, retry, failed, .. } = work;
         let committed = match failed {
             Some(error) => Err(error),
-            None if turn.is_empty() => Ok(()),
-            None => {
-                resident.describe();
-                self.commit_turn(key, &mut resident, turn).await
-            }
+            None => self.commit_turn(key, &mut resident, turn, false).await,
         };
         if let Err(error) = committed {
             tracing::warn!(?key, %error, "a turn was not committed");
@@ -405,31 +403,45 @@ impl Instances {
         (Some(resident), Ok(()))
     }
 
+    /// Makes a turn durable and releases what it led to. `owed`: the guest has still to take a turn.
     async fn commit_turn(
         self: &Arc<Self>,
         key: InstanceKey,
         resident: &mut Resident,
-        turn: Turn,
+        mut turn: Turn,
+        owed: bool,
     ) -> Result<(), RuntimeError> {
+        if resident.describe() {
+            turn.row_changed();
+        }
+        let under_way = UnderWay { activities: resident.state.has_open_activities(), guest: owed };
+        // Of an instance that was loaded it is not known what is stored; it is written if anything is.
+        let differs = resident.stored_under_way.map_or(!turn.writes_nothing(), |stored| stored != under_way);
+        if differs {
+            turn.under_way(under_way);
+        }
+        let writes_nothing = turn.writes_nothing();
         let (batch, release) = turn.finish(Some(&resident.row));
         let wrote_row = batch.row.is_some();
-        self.commits.commit(batch).await?.map_err(commit_refused)?;
+        if !writes_nothing {
+            self.commits.commit(batch).await?.map_err(commit_refused)?;
+            self.counters.turns.fetch_add(1, Ordering::Relaxed);
+        }
         if wrote_row {
             resident.stored = Some(resident.row.index_keys());
-            resident.stored_last = resident.state.last;
         }
-        self.counters.turns.fetch_add(1, Ordering::Relaxed);
-        self.release(key, release);
+        if differs {
+            resident.stored_under_way = Some(under_way);
+        }
+        resident.stored_last = resident.state.last;
+        resident.dispatch.extend(self.release(key, release));
         Ok(())
     }
 
-    /// What the turn led to becomes visible.
-    fn release(self: &Arc<Self>, key: InstanceKey, release: Release) {
+    /// What the turn led to becomes visible; gives the attempts to hand to workers.
+    fn release(&self, key: InstanceKey, release: Release) -> Vec<Dispatch> {
         for (run, op) in release.interrupt {
             self.workers.interrupt(key, run, op);
-        }
-        for task in release.dispatch {
-            workers::dispatch(self, task);
         }
         if let Some(due) = release.earliest_timer {
             self.timers.put(due);
@@ -437,6 +449,7 @@ impl Instances {
         if release.notify {
             self.watchers.notify(key, release.ended);
         }
+        release.dispatch
     }
 
     /// A due row whose instance could not take it: it stays under way for a while, so that the timer loop does
@@ -468,41 +481,47 @@ struct Decided {
 
 impl Work {
     fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
-        Work { resident, turn, told: Vec::new(), events, marked: false, failed: None, retry: false }
+        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false }
     }
 
-    fn apply(&mut self, event: &Event) {
+    fn apply(&mut self, event: Event) {
         let mut effects: Vec<Effect> = Vec::new();
-        self.resident.state.apply(event, &mut effects);
+        self.resident.state.apply(&event, &mut effects);
         self.turn.effects(effects);
-        self.turn.event(event.clone());
+        self.turn.event(event);
     }
 }
 
 impl Resident {
     /// An instance as the store has it, its guest not there.
     pub(super) fn loaded(row: InstanceRow, state: InstanceState) -> Box<Resident> {
-        let (stored, stored_last) = (Some(row.index_keys()), row.last_event);
-        Box::new(Resident { row, state, guest: None, stored, stored_last })
+        let (stored, stored_last) = (Some(row.index_keys()), state.last);
+        let (guest, stored_under_way, dispatch) = (None, None, Vec::new());
+        Box::new(Resident { row, state, guest, stored, stored_last, stored_under_way, dispatch })
     }
 
-    /// Brings the row up to the state.
-    pub(super) fn describe(&mut self) {
+    /// Brings the row up to the state; whether it then says something that the events don't.
+    fn describe(&mut self) -> bool {
         let state = &self.state;
         let row = &mut self.row;
         row.last_event = state.last;
         row.updated = row.updated.max(state.last_time);
-        row.custom_status.clone_from(&state.custom_status);
+        let status_set = row.custom_status != state.custom_status;
+        if status_set {
+            row.custom_status.clone_from(&state.custom_status);
+        }
         let closed = match &state.lifecycle {
-            Lifecycle::Running => return,
+            Lifecycle::Running => return status_set,
             Lifecycle::Completed(_) => InstanceStateTag::Completed,
             Lifecycle::Failed(_) => InstanceStateTag::Failed,
             Lifecycle::Cancelled(_) => InstanceStateTag::Cancelled,
             Lifecycle::Terminated(_) => InstanceStateTag::Terminated,
         };
+        let ended = row.state != closed;
         row.state = closed;
         row.problem = None;
         self.guest = None;
+        ended || status_set
     }
 }
 
@@ -568,7 +587,7 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                     instances.timer_later(row);
                 }
             }
-            Post::Input { reply: None, .. } | Post::Start(..) | Post::Wake => {}
+            Post::Input { reply: None, .. } | Post::Start(..) | Post::Recover(_) => {}
         }
     }
 }

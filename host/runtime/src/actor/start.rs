@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
 use crate::{clock, load};
 use rehydrate_core::{Digest, EventBody, EventId, InstanceKey, InstanceState, Json, RunNumber};
-use rehydrate_store::{DedupRow, InstanceRow, InstanceStateTag};
+use rehydrate_store::{DedupRow, InstanceRow, InstanceStateTag, UnderWay};
 use std::sync::Arc;
 
 /// The scope of idempotency keys of starts.
@@ -131,6 +131,7 @@ impl Instances {
         let first = state.next_event(body, now);
         let stored = previous.map(InstanceRow::index_keys);
         let mut turn = Turn::new(key, run, EventId::NONE, stored);
+        turn.row_changed();
         let mut effects = Vec::new();
         state.apply(&first, &mut effects);
         turn.effects(effects);
@@ -153,7 +154,15 @@ impl Instances {
             custom_status: None,
             problem: None,
         };
-        let resident = Box::new(Resident { row, state, guest: None, stored, stored_last: EventId::NONE });
+        let resident = Box::new(Resident {
+            row,
+            state,
+            guest: None,
+            stored,
+            stored_last: EventId::NONE,
+            stored_under_way: Some(UnderWay::default()),
+            dispatch: Vec::new(),
+        });
         let started = StartReply { id: plan.id, run, version: plan.version, created: true };
         self.first_turn(key, resident, turn, first, Some(Told::Started(reply, started))).await.0
     }
@@ -167,8 +176,8 @@ impl Instances {
         let mut resident = match resident {
             Some(resident) => resident,
             None => {
-                let loaded = tokio::task::block_in_place(|| load::instance(&*self.store, key))?;
-                let loaded = loaded.ok_or_else(|| RuntimeError::no_instance("(unknown)"))?;
+                let loaded =
+                    load::instance(&*self.store, key)?.ok_or_else(|| RuntimeError::no_instance("(unknown)"))?;
                 Resident::loaded(loaded.row, loaded.state)
             }
         };

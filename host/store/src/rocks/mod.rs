@@ -1,10 +1,12 @@
 //! The store on disk. No type of RocksDB leaves this module.
 //!
 //! Writes take one lock, so that what a commit checks still holds when it writes; reads take none. Nothing
-//! that was read is kept for later: every condition is checked against the database itself.
+//! that was read is kept for later: a condition is checked against what this process itself has made durable,
+//! or else against the database.
 
 mod open;
 mod read;
+mod recent;
 mod settings;
 mod write;
 
@@ -14,6 +16,7 @@ use crate::mark::Marker;
 use crate::rows::{
     Batch, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow, TimerRow,
 };
+use recent::RecentRuns;
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{ColumnFamily, DB};
 use serde::{Deserialize, Serialize};
@@ -70,6 +73,8 @@ struct WriteState {
     sequence: u64,
     /// How many deployments were made.
     deployments: u64,
+    /// The last events of the runs written lately.
+    recent: RecentRuns,
 }
 
 /// Where a run's log begins and ends.
@@ -125,6 +130,10 @@ impl Store for RocksStore {
         limit: usize,
     ) -> Result<Vec<(EventId, Vec<u8>)>, StoreError> {
         self.read_events(key, run, from, limit)
+    }
+
+    fn last_event(&self, key: InstanceKey, run: RunNumber) -> Result<Option<(EventId, Vec<u8>)>, StoreError> {
+        self.read_last_event(key, run)
     }
 
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {

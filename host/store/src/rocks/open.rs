@@ -1,20 +1,25 @@
 //! Opening a data directory: one host at a time, no newer format, no lost commits.
 
+use super::recent::RecentRuns;
 use super::settings::{self, Family};
 use super::{RocksStore, StoreOptions, WriteState};
 use crate::error::{OpenError, StoreError};
+use crate::keys;
 use crate::mark::{self, MARK_FILE, MarkPace, Marker};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteBatch};
+use crate::rows::UnderWay;
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch};
 use rustix::fs::FlockOperation;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock};
 
-/// The format of the whole database; a newer one is refused.
-const FORMAT: u64 = 1;
+/// The format of the whole database; a newer one is refused, an older one is brought up.
+const FORMAT: u64 = 2;
+/// In the first format each activity attempt under way had a row of its own.
+const FORMAT_OF_ATTEMPT_ROWS: u64 = 1;
 const LOCK_FILE: &str = "lock";
 const DATABASE_DIRECTORY: &str = "db";
 
@@ -47,7 +52,7 @@ pub(super) fn open(path: &Path, options: StoreOptions) -> Result<RocksStore, Ope
         db,
         path: path.to_owned(),
         log_bytes_kept: options.log_bytes_kept,
-        write: Mutex::new(WriteState { sequence, deployments }),
+        write: Mutex::new(WriteState { sequence, deployments, recent: RecentRuns::default() }),
         bytes_written: AtomicU64::new(0),
         failed: OnceLock::new(),
         _lock: lock,
@@ -107,8 +112,9 @@ fn read_meta(path: &Path, db: &DB) -> Result<(u64, u64), OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     match meta_number(db, META_FORMAT).map_err(failed)? {
         Some(FORMAT) => {}
+        Some(FORMAT_OF_ATTEMPT_ROWS) => join_attempt_rows(db).map_err(failed)?,
         Some(found) => return Err(OpenError::NewerFormat { path: path.to_owned(), found, reads: FORMAT }),
-        None => write_format(db).map_err(failed)?,
+        None => write_format(db, WriteBatch::default()).map_err(failed)?,
     }
     let sequence = meta_number(db, META_SEQUENCE).map_err(failed)?.unwrap_or(0);
     let deployments = meta_number(db, META_DEPLOYMENTS).map_err(failed)?.unwrap_or(0);
@@ -126,8 +132,30 @@ fn meta_number(db: &DB, key: &[u8]) -> Result<Option<u64>, StoreError> {
     Ok(Some(u64::from_be_bytes(number)))
 }
 
-fn write_format(db: &DB) -> Result<(), StoreError> {
+/// From a row for each attempt (`instance | run | op`, op 0 standing for the guest) to one for each run.
+fn join_attempt_rows(db: &DB) -> Result<(), StoreError> {
+    let tasks = super::family(db, Family::Tasks)?;
+    let mut runs: BTreeMap<_, UnderWay> = BTreeMap::new();
     let mut batch = WriteBatch::default();
+    for entry in db.iterator_cf(tasks, IteratorMode::Start) {
+        let (at, _) = entry.map_err(|e| StoreError::Read { what: "the tasks".to_owned(), reason: e.to_string() })?;
+        let (key, run, op) = keys::parse_numbered("a task's key", &at)?;
+        let under_way = runs.entry((key, run)).or_default();
+        if op == 0 {
+            under_way.guest = true
+        } else {
+            under_way.activities = true
+        }
+        batch.delete_cf(tasks, &at);
+    }
+    for ((key, run), under_way) in runs {
+        batch.put_cf(tasks, keys::run(key, run), keys::under_way(under_way));
+    }
+    write_format(db, batch)
+}
+
+/// Says which format the database has, together with what brings it there.
+fn write_format(db: &DB, mut batch: WriteBatch) -> Result<(), StoreError> {
     batch.put_cf(super::family(db, Family::Meta)?, META_FORMAT, FORMAT.to_be_bytes());
     db.write_opt(batch, &settings::synced())
         .map_err(|e| StoreError::Write { what: "the database's format".to_owned(), reason: e.to_string() })

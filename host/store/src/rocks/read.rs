@@ -9,7 +9,7 @@ use crate::keys::{self, INDEX_BYTES, RUN_BYTES, TIMER_BYTES};
 use crate::rows::{
     Cursor, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine, RowIndexKeys, TaskRow, TimerRow,
 };
-use rehydrate_core::{AttemptNumber, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{DB, DBIteratorWithThreadMode, DBPinnableSlice, IteratorMode, ReadOptions, SnapshotWithThreadMode};
 use serde::de::DeserializeOwned;
 
@@ -59,13 +59,17 @@ impl RocksStore {
         Ok(found)
     }
 
-    /// The last event of a run: what is wrong with a conflicting batch.
-    pub(super) fn last_event(&self, key: InstanceKey, run: RunNumber) -> Result<EventId, StoreError> {
+    pub(super) fn read_last_event(
+        &self,
+        key: InstanceKey,
+        run: RunNumber,
+    ) -> Result<Option<(EventId, Vec<u8>)>, StoreError> {
         let (from, until) = (keys::run(key, run).to_vec(), end_of_run(key, run));
-        let last = self.scan(Family::Events, from, until, IteratorMode::End, 1, |key, _| {
-            keys::parse_numbered("an event's key", key)
+        let mut last = self.scan(Family::Events, from, until, IteratorMode::End, 1, |at, bytes| {
+            let (_, _, id) = keys::parse_numbered("an event's key", at)?;
+            Ok((EventId(id), bytes.to_vec()))
         })?;
-        Ok(last.first().map_or(EventId::NONE, |(_, _, id)| EventId(*id)))
+        Ok(last.pop())
     }
 
     pub(super) fn read_events(
@@ -102,15 +106,15 @@ impl RocksStore {
     }
 
     pub(super) fn read_tasks(&self, after: Option<&TaskRow>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
-        let until = vec![0xff; keys::NUMBERED_BYTES + 1];
-        let from = after.map_or_else(Vec::new, |row| keys::just_after(&keys::numbered(row.key, row.run, row.op.0)));
+        let until = vec![0xff; RUN_BYTES + 1];
+        let from = after.map_or_else(Vec::new, |row| keys::just_after(&keys::run(row.key, row.run)));
         self.scan(Family::Tasks, from, until, IteratorMode::Start, limit, |key, value| {
-            let (key, run, op) = keys::parse_numbered("a task's key", key)?;
-            let attempt = <[u8; 4]>::try_from(value).map_err(|_| StoreError::Damaged {
-                what: format!("the task of event {op} of instance {key:?}"),
-                reason: "its attempt is not a number".to_owned(),
+            let (key, run) = keys::parse_run("a task's key", key)?;
+            let under_way = keys::parse_under_way(value).ok_or_else(|| StoreError::Damaged {
+                what: format!("the task of instance {key:?} run {}", run.0),
+                reason: "it does not say what is under way".to_owned(),
             })?;
-            Ok(TaskRow { key, run, op: EventId(op), attempt: AttemptNumber(u32::from_be_bytes(attempt)) })
+            Ok(TaskRow { key, run, under_way })
         })
     }
 

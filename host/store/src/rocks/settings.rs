@@ -13,7 +13,7 @@ pub(crate) enum Family {
     Index,
     /// `due | instance | run | op | purpose` to nothing.
     Timers,
-    /// `instance | run | op` to the attempt.
+    /// `instance | run` to what the run has under way.
     Tasks,
     /// `instance | run` to the log's head, `instance | run | number` to a line.
     Log,

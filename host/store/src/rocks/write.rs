@@ -4,12 +4,13 @@
 //! while the later ones are checked, and forgotten afterwards.
 
 use super::open::{META_DEPLOYMENTS, META_SEQUENCE};
+use super::recent::RecentRuns;
 use super::settings::{self, Family};
 use super::{LogHead, RocksStore, WriteState};
 use crate::codec::encode;
 use crate::error::{CommitError, StoreError};
 use crate::keys::{self, wide};
-use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, log_trim_target};
+use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, UnderWay, log_trim_target};
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::sync::{MutexGuard, PoisonError};
 /// What the accepted batches of a commit will have written.
 struct Group<'a> {
     store: &'a RocksStore,
+    recent: &'a RecentRuns,
     write: WriteBatch,
     last_events: HashMap<(InstanceKey, RunNumber), EventId>,
     dedup: HashMap<Vec<u8>, DedupRow>,
@@ -36,6 +38,7 @@ impl RocksStore {
         let mut state = self.lock_writes()?;
         let mut group = Group {
             store: self,
+            recent: &state.recent,
             write: WriteBatch::default(),
             last_events: HashMap::new(),
             dedup: HashMap::new(),
@@ -50,8 +53,10 @@ impl RocksStore {
             results.push(checked);
         }
         group.put_log_heads()?;
+        let Group { write, last_events, .. } = group;
         if results.iter().any(Result::is_ok) {
-            self.write_synced(&mut state, group.write, "a commit")?;
+            self.write_synced(&mut state, write, "a commit")?;
+            last_events.into_iter().for_each(|(run, last)| state.recent.written(run, last));
         }
         Ok(results)
     }
@@ -151,23 +156,24 @@ impl Group<'_> {
         Ok(taken.map_or(Ok(()), |taken| Err(CommitError::Duplicate(Box::new(taken)))))
     }
 
-    /// The run's last event, if it is not the expected one. Costs two gets, of which the second is for a key
-    /// that is mostly absent.
+    /// The run's last event, if it is not the expected one. For a run that was not written lately it costs two
+    /// gets, of which the second is for a key that is mostly absent.
     fn other_last_event(
         &self,
         key: InstanceKey,
         run: RunNumber,
         expected: EventId,
     ) -> Result<Option<EventId>, StoreError> {
-        if let Some(found) = self.last_events.get(&(key, run)) {
-            return Ok((*found != expected).then_some(*found));
+        if let Some(found) = self.last_events.get(&(key, run)).copied().or_else(|| self.recent.last((key, run))) {
+            return Ok((found != expected).then_some(found));
         }
         let is_stored = |id: EventId| Ok(self.store.get(Family::Events, &keys::numbered(key, run, id.0))?.is_some());
         let reached = expected == EventId::NONE || is_stored(expected)?;
         if reached && (expected.next() == expected || !is_stored(expected.next())?) {
             return Ok(None);
         }
-        self.store.last_event(key, run).map(Some)
+        let last = self.store.read_last_event(key, run)?;
+        Ok(Some(last.map_or(EventId::NONE, |(id, _)| id)))
     }
 
     fn put(&mut self, batch: &Batch) -> Result<(), StoreError> {
@@ -180,7 +186,10 @@ impl Group<'_> {
         if let Some(row) = &batch.row {
             self.put_row(batch, row)?;
         }
-        self.put_timers_and_tasks(batch)?;
+        self.put_timers(batch)?;
+        if let Some(under_way) = batch.under_way {
+            self.put_under_way(key, run, under_way)?;
+        }
         if !batch.log.is_empty() {
             self.put_log(key, run, &batch.log)?;
         }
@@ -205,19 +214,23 @@ impl Group<'_> {
         Ok(())
     }
 
-    fn put_timers_and_tasks(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let (timers, tasks) = (self.store.family(Family::Timers)?, self.store.family(Family::Tasks)?);
+    fn put_timers(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let timers = self.store.family(Family::Timers)?;
         for row in &batch.drop_timers {
             self.write.delete_cf(timers, keys::timer(row));
         }
         for row in &batch.put_timers {
             self.write.put_cf(timers, keys::timer(row), []);
         }
-        for (run, op) in &batch.drop_tasks {
-            self.write.delete_cf(tasks, keys::numbered(batch.key, *run, op.0));
-        }
-        for row in &batch.put_tasks {
-            self.write.put_cf(tasks, keys::numbered(row.key, row.run, row.op.0), row.attempt.0.to_be_bytes());
+        Ok(())
+    }
+
+    fn put_under_way(&mut self, key: InstanceKey, run: RunNumber, under_way: UnderWay) -> Result<(), StoreError> {
+        let tasks = self.store.family(Family::Tasks)?;
+        if under_way.is_nothing() {
+            self.write.delete_cf(tasks, keys::run(key, run));
+        } else {
+            self.write.put_cf(tasks, keys::run(key, run), keys::under_way(under_way));
         }
         Ok(())
     }

@@ -69,6 +69,10 @@ impl Store for Gated {
     ) -> Result<Vec<(EventId, Vec<u8>)>, StoreError> {
         self.inner.events(key, run, from, limit)
     }
+    fn last_event(&self, key: InstanceKey, run: RunNumber) -> Result<Option<(EventId, Vec<u8>)>, StoreError> {
+        self.inner.last_event(key, run)
+    }
+
     fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
         self.inner.list(query)
     }

@@ -61,7 +61,7 @@ conformance! {
             let refused = Batch {
                 row: Some(row(1, Running, 5)),
                 put_timers: vec![timer(1, 1, 1)],
-                put_tasks: vec![task(1, 1, 1)],
+                under_way: Some(ACTIVITIES),
                 log: vec![line(1)],
                 dedup: Some(dedup("k", 1, 1)),
                 ..events(1, expected, 2)
@@ -104,8 +104,7 @@ conformance! {
         twice.events[1].0 = EventId(1);
         let foreign_timer = Batch { put_timers: vec![timer(1, 2, 1)], ..events(1, 0, 1) };
         let foreign_drop = Batch { drop_timers: vec![timer(1, 2, 1)], ..events(1, 0, 1) };
-        let foreign_task = Batch { put_tasks: vec![task(2, 1, 1)], ..events(1, 0, 1) };
-        for batch in [gap, twice, foreign_timer, foreign_drop, foreign_task] {
+        for batch in [gap, twice, foreign_timer, foreign_drop] {
             let results = store.commit(&[batch]).unwrap();
             assert!(matches!(results[..], [Err(CommitError::Malformed { .. })]), "{results:?}");
         }
@@ -256,19 +255,29 @@ conformance! {
         assert_eq!(left, [other, timer(Timestamp::MAX.0, 1, 2)]);
     }
 
-    fn tasks_are_scanned_in_pages_and_there_is_one_for_an_operation(store: &dyn Store) {
-        let put = |instance: u8, put_tasks: Vec<TaskRow>| {
-            Batch { put_tasks, ..Batch::new(key(instance), RUN, EventId::NONE) }
+    fn what_is_under_way_is_scanned_in_pages_and_there_is_one_row_for_a_run(store: &dyn Store) {
+        let put = |instance: u8, activities: bool, guest: bool| {
+            let under_way = Some(UnderWay { activities, guest });
+            Batch { under_way, ..Batch::new(key(instance), RUN, EventId::NONE) }
         };
-        commit(store, &[put(2, vec![task(2, 1, 1)]), put(1, vec![task(1, 7, 1), task(1, 3, 1)])]);
-        commit(store, &[put(1, vec![task(1, 7, 2)])]);
-        let all = [task(1, 3, 1), task(1, 7, 2), task(2, 1, 1)];
+        commit(store, &[put(2, false, true), put(1, true, true), put(3, true, false)]);
+        commit(store, &[put(1, true, false), Batch::new(key(2), RUN, EventId::NONE)]);
+        let all = [task(1, ACTIVITIES), task(2, UnderWay { activities: false, guest: true }), task(3, ACTIVITIES)];
         assert_eq!(store.tasks(None, 9).unwrap(), all);
         assert_eq!(store.tasks(None, 2).unwrap(), all[..2]);
         assert_eq!(store.tasks(Some(&all[1]), 2).unwrap(), all[2..]);
-        let drop_tasks = vec![(RUN, EventId(7)), (RUN, EventId(99)), (RunNumber(2), EventId(3))];
-        commit(store, &[Batch { drop_tasks, ..Batch::new(key(1), RUN, EventId::NONE) }]);
-        assert_eq!(store.tasks(None, 9).unwrap(), [all[0], all[2]]);
+        let second_run = Batch { run: RunNumber(2), ..put(1, true, false) };
+        commit(store, &[second_run, put(2, false, false), put(9, false, false)]);
+        let of_second_run = TaskRow { run: RunNumber(2), ..all[0] };
+        assert_eq!(store.tasks(None, 9).unwrap(), [all[0], of_second_run, all[2]]);
+    }
+
+    fn the_last_event_of_a_run_is_its_own(store: &dyn Store) {
+        commit(store, &[events(1, 0, 3), Batch { run: RunNumber(2), ..events(1, 0, 1) }, events(2, 0, 5)]);
+        let last = |run| store.last_event(key(1), run).unwrap();
+        assert_eq!(last(RUN), Some((EventId(3), event_bytes(1, 3))));
+        assert_eq!(last(RunNumber(2)), Some((EventId(1), event_bytes(1, 1))));
+        assert_eq!(last(RunNumber(3)), None);
     }
 
     fn a_log_keeps_its_newest_lines_under_their_numbers(store: &dyn Store) {

@@ -50,8 +50,8 @@ fn a_child_commits_until_it_is_killed() {
     }
 }
 
-/// Two events, a row that names the last of them, a timer and a task that go with it and replace the ones
-/// before, and a line.
+/// Two events, a row that names the last of them, a timer that goes with it and replaces the one before, what is
+/// under way, and a line.
 fn crash_batch(instance: u8, last: u64) -> Batch {
     let id = last + 2;
     let newest = InstanceRow { last_event: EventId(id), ..row(instance, InstanceStateTag::Running, 5) };
@@ -60,8 +60,7 @@ fn crash_batch(instance: u8, last: u64) -> Batch {
         row: Some(newest),
         put_timers: vec![timer(i64::try_from(id).unwrap(), instance, id)],
         drop_timers: vec![timer(i64::try_from(last).unwrap(), instance, last)],
-        put_tasks: vec![task(instance, id, 1)],
-        drop_tasks: vec![(RUN, EventId(last))],
+        under_way: Some(UnderWay { activities: true, guest: id % 4 == 0 }),
         log: vec![line(1)],
         ..events(instance, last, 2)
     }
@@ -115,7 +114,7 @@ fn assert_whole(store: &dyn Store, acknowledged: &[u64]) {
         }
         assert_eq!(store.instance(key(instance)).unwrap().unwrap().last_event, EventId(last));
         timers.push(timer(i64::try_from(last).unwrap(), instance, last));
-        tasks.push(task(instance, last, 1));
+        tasks.push(task(instance, UnderWay { activities: true, guest: last % 4 == 0 }));
         let (number, _) = store.log(key(instance), RUN, 0, 99).unwrap().pop().unwrap();
         assert_eq!(number, last / 2);
     }

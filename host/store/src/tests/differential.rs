@@ -45,8 +45,7 @@ fn random_batch(dice: &mut Dice, known: &dyn Store) -> Batch {
     let timer = |dice: &mut Dice| TimerRow { run, ..timer(dice.time(), instance, dice.below(4)) };
     batch.put_timers = (0..dice.below(3)).map(|_| timer(dice)).collect();
     batch.drop_timers = (0..dice.below(3)).map(|_| timer(dice)).collect();
-    batch.put_tasks = (0..dice.below(3)).map(|_| TaskRow { run, ..task(instance, dice.below(4), 1) }).collect();
-    batch.drop_tasks = (0..dice.below(3)).map(|_| (run, EventId(dice.below(4)))).collect();
+    batch.under_way = dice.chance(60).then(|| UnderWay { activities: dice.chance(40), guest: dice.chance(20) });
     batch.log = (0..dice.below(4)).map(|n| line(i64::try_from(n).unwrap())).collect();
     if dice.chance(20) {
         batch.dedup = Some(dedup(&dice.below(12).to_string(), instance, dice.time()));
@@ -96,6 +95,7 @@ fn assert_same(dice: &mut Dice, memory: &dyn Store, disk: &dyn Store) {
         for run in [RunNumber(1), RunNumber(2)] {
             let events = |store: &dyn Store| store.events(key(n), run, EventId(1), usize::MAX).unwrap();
             assert_eq!(events(memory), events(disk));
+            assert_eq!(memory.last_event(key(n), run).unwrap(), disk.last_event(key(n), run).unwrap());
             let log = |store: &dyn Store| store.log(key(n), run, 0, usize::MAX).unwrap();
             assert_eq!(log(memory), log(disk));
         }

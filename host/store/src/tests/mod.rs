@@ -10,9 +10,9 @@ mod open;
 
 use crate::{
     Batch, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, RocksStore, Store, StoreOptions, TaskRow,
-    TimerRow,
+    TimerRow, UnderWay,
 };
-use rehydrate_core::{AttemptNumber, Digest, EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
 use std::path::Path;
 
 const RUN: RunNumber = RunNumber::FIRST;
@@ -69,8 +69,10 @@ fn timer(due: i64, instance: u8, op: u64) -> TimerRow {
     TimerRow { due: Timestamp(due), key: key(instance), run: RUN, op: EventId(op), purpose: TimerPurpose::Timer }
 }
 
-fn task(instance: u8, op: u64, attempt: u32) -> TaskRow {
-    TaskRow { key: key(instance), run: RUN, op: EventId(op), attempt: AttemptNumber(attempt) }
+const ACTIVITIES: UnderWay = UnderWay { activities: true, guest: false };
+
+fn task(instance: u8, under_way: UnderWay) -> TaskRow {
+    TaskRow { key: key(instance), run: RUN, under_way }
 }
 
 /// A line that counts for [`LINE_BYTES`].

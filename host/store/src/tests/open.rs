@@ -12,7 +12,7 @@ fn everything_is_there_after_closing_and_opening_again() {
     let batch = Batch {
         row: Some(instance.clone()),
         put_timers: vec![timer(10, 1, 1)],
-        put_tasks: vec![task(1, 2, 3)],
+        under_way: Some(ACTIVITIES),
         log: vec![line(1)],
         dedup: Some(dedup("k", 1, 5)),
         ..events(1, 0, 3)
@@ -27,7 +27,7 @@ fn everything_is_there_after_closing_and_opening_again() {
     assert_eq!(event_ids(&store, 1), [1, 2, 3]);
     assert_eq!(store.instance(key(1)).unwrap(), Some(instance));
     assert_eq!(store.due_timers(Timestamp(10), None, 9).unwrap(), [timer(10, 1, 1)]);
-    assert_eq!(store.tasks(None, 9).unwrap(), [task(1, 2, 3)]);
+    assert_eq!(store.tasks(None, 9).unwrap(), [task(1, ACTIVITIES)]);
     assert_eq!(store.log(key(1), RUN, 0, 9).unwrap(), [(1, line(1))]);
     assert_eq!(store.dedup("start", "k").unwrap(), Some(dedup("k", 1, 5)));
     assert_eq!(store.blob(Digest([1; 32])).unwrap().as_deref(), Some(&b"component"[..]));
@@ -79,10 +79,30 @@ fn a_database_of_a_newer_format_is_refused_even_with_families_this_build_does_no
     let families = rocksdb::DB::list_cf(&plain, &path).unwrap();
     let mut db = rocksdb::DB::open_cf(&plain, &path, families).unwrap();
     db.create_cf("from-the-future", &plain).unwrap();
-    db.put_cf(db.cf_handle("meta").unwrap(), b"format", 2_u64.to_be_bytes()).unwrap();
+    db.put_cf(db.cf_handle("meta").unwrap(), b"format", 3_u64.to_be_bytes()).unwrap();
     drop(db);
     let error = RocksStore::open(directory.path(), options()).err().expect("the format is newer");
-    assert!(matches!(error, OpenError::NewerFormat { found: 2, reads: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::NewerFormat { found: 3, reads: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_database_of_the_first_format_is_brought_up_and_keeps_what_is_under_way() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(rocks(directory.path()));
+    let path = directory.path().join("db");
+    let plain = rocksdb::Options::default();
+    let db = rocksdb::DB::open_cf(&plain, &path, rocksdb::DB::list_cf(&plain, &path).unwrap()).unwrap();
+    let tasks = db.cf_handle("tasks").unwrap();
+    for (instance, op) in [(1, 2), (1, 5), (2, 0), (3, 0), (3, 4)] {
+        db.put_cf(tasks, crate::keys::numbered(key(instance), RUN, op), 1_u32.to_be_bytes()).unwrap();
+    }
+    db.put_cf(db.cf_handle("meta").unwrap(), b"format", 1_u64.to_be_bytes()).unwrap();
+    drop(db);
+    let of = |instance, activities, guest| task(instance, UnderWay { activities, guest });
+    for _ in 0..2 {
+        let store = rocks(directory.path());
+        assert_eq!(store.tasks(None, 9).unwrap(), [of(1, true, false), of(2, false, true), of(3, true, true)]);
+    }
 }
 
 #[test]
