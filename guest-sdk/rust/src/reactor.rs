@@ -102,10 +102,8 @@ impl<P: Wait> Reactor<P> {
 
     fn settled(&self) -> Result<Vec<Rc<Waiter<P>>>, Stalled> {
         let registered = self.registered.borrow();
-        if let [only] = registered.as_slice()
-            && matches!(only.members, Members::All(_))
-        {
-            // Nothing else can go on before all have settled, so one wake is enough for the whole fan-out.
+        if let [only] = registered.as_slice() {
+            // Nothing else can go on before all of it has settled, so one wake is enough for a whole fan-out.
             P::wait_all(&only.rest().iter().collect::<Vec<_>>());
             return Ok(vec![Rc::clone(only)]);
         }

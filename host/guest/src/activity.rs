@@ -7,6 +7,7 @@ use crate::convert;
 use crate::limiter::Limiter;
 use crate::log::{Level, LogBuffer, LogLine, Stream};
 use crate::trap;
+use crate::warm::{IdlePlaces, Instance};
 use crate::workflow::Stopped;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -15,7 +16,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use rehydrate_core::{Failure, FailureKind, Limits, Outcome, Stop};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,10 +60,9 @@ pub trait OutboundHttp: Send + Sync + 'static {
 /// What all activities share.
 #[derive(Clone)]
 pub struct ActivityHost {
-    /// The network.
-    pub outbound: Arc<dyn OutboundHttp>,
-    /// Limits of one guest.
-    pub limits: Limits,
+    outbound: Arc<dyn OutboundHttp>,
+    limits: Limits,
+    idle: IdlePlaces,
 }
 
 /// One attempt to run.
@@ -89,12 +89,39 @@ pub struct ActivityRequest {
 pub struct ActivityState {
     request: Option<ActivityRequest>,
     limits: Limits,
-    log: Arc<Mutex<LogBuffer>>,
+    log: CurrentLog,
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
     limiter: Limiter,
+    memory_bytes: Arc<AtomicUsize>,
+}
+
+/// The log of the attempt that an instance runs; its streams outlive the attempt.
+#[derive(Clone, Default)]
+struct CurrentLog(Arc<Mutex<ActivityLog>>);
+
+impl CurrentLog {
+    fn with<T>(&self, write: impl FnOnce(&mut LogBuffer) -> T) -> T {
+        let log = lock(&self.0).clone();
+        write(&mut lock(&log.0))
+    }
+}
+
+impl ActivityState {
+    /// The next call is for this attempt.
+    pub(crate) fn begin(&mut self, request: ActivityRequest, log: &ActivityLog) {
+        self.request = Some(request);
+        *lock(&self.log.0) = log.clone();
+    }
+
+    /// The attempt has ended, and left this behind: bytes of memory, and handles to things of the host.
+    pub(crate) fn end(&mut self) -> (usize, usize) {
+        self.request = None;
+        *lock(&self.log.0) = ActivityLog::default();
+        (self.memory_bytes.load(Ordering::Relaxed), self.table.iter_mut().count())
+    }
 }
 
 struct Hooks {
@@ -193,12 +220,12 @@ impl bindings::rehydrate::workflow::activity_context::Host for ActivityState {
     fn heartbeat(&mut self, _details: Option<String>) -> wasmtime::Result<bool> {
         let Some(request) = &self.request else { return Ok(true) };
         (request.heartbeat)();
-        Ok(!request.cancelled.load(std::sync::atomic::Ordering::Relaxed))
+        Ok(!request.cancelled.load(Ordering::Relaxed))
     }
 
     fn log(&mut self, level: types::LogLevel, message: String) -> wasmtime::Result<()> {
         let limit = self.limits.log_bytes_per_turn;
-        lock(&self.log).line(convert::level(level), message, false, limit).map_err(Stop::Limit)?;
+        self.log.with(|log| log.line(convert::level(level), message, false, limit)).map_err(Stop::Limit)?;
         Ok(())
     }
 }
@@ -228,13 +255,10 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<ActivityState>> {
     Ok(linker)
 }
 
-fn store(
-    component: &ActivityComponent,
-    host: &ActivityHost,
-    request: Option<ActivityRequest>,
-    log: &Arc<Mutex<LogBuffer>>,
-) -> Store<ActivityState> {
+/// A store for an instance of the component.
+pub(crate) fn store(component: &ActivityComponent, host: &ActivityHost) -> Store<ActivityState> {
     let limits = host.limits.clone();
+    let log = CurrentLog::default();
     let stream = |stream| LogStream { log: log.clone(), stream, limit: limits.log_bytes_per_turn };
     let wasi = WasiCtx::builder()
         .stdout(stream(Stream::Out))
@@ -243,14 +267,16 @@ fn store(
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .build();
+    let memory_bytes = Arc::new(AtomicUsize::new(0));
     let state = ActivityState {
-        request,
-        log: log.clone(),
+        request: None,
+        log,
         table: ResourceTable::new(),
         wasi,
         http: WasiHttpCtx::new(),
         hooks: Hooks { outbound: host.outbound.clone() },
-        limiter: Limiter::new(limits.memory_bytes, limits.table_elements, Arc::new(AtomicUsize::new(0))),
+        limiter: Limiter::new(limits.memory_bytes, limits.table_elements, memory_bytes.clone()),
+        memory_bytes,
         limits,
     };
     let mut store = Store::new(component.engine(), state);
@@ -265,8 +291,7 @@ fn store(
 /// The names of the activities a component offers.
 pub async fn names(component: &ActivityComponent, host: &ActivityHost) -> Result<Vec<String>, String> {
     const TIME_MAX: Duration = Duration::from_secs(10);
-    let log = Arc::new(Mutex::new(LogBuffer::default()));
-    let mut store = store(component, host, None, &log);
+    let mut store = store(component, host);
     let ask = async {
         let bindings = component.instantiate(&mut store).await?;
         bindings.call_names(&mut store).await
@@ -279,20 +304,29 @@ pub async fn names(component: &ActivityComponent, host: &ActivityHost) -> Result
 }
 
 impl ActivityHost {
+    /// With this way to the network, and these limits of one guest.
+    pub fn new(outbound: Arc<dyn OutboundHttp>, limits: Limits) -> ActivityHost {
+        ActivityHost { outbound, limits, idle: IdlePlaces::default() }
+    }
+
     /// Runs one attempt. The future may be dropped at any point, which interrupts the guest. `log` gets
     /// what it says, also when it is interrupted.
     pub async fn run(&self, component: &ActivityComponent, request: ActivityRequest, log: &ActivityLog) -> Outcome {
         let (name, input) = (request.name.clone(), request.input.clone());
-        let mut store = store(component, self, Some(request), &log.0);
         let mut running = false;
         let result = async {
-            let bindings = component.instantiate(&mut store).await?;
+            let mut instance = match component.idle().take(request, log) {
+                Ok(instance) => instance,
+                Err(request) => Instance::new(component, self, request, log).await?,
+            };
             running = true;
-            bindings.call_run(&mut store, &name, &input).await
+            let outcome = instance.call(&name, input).await?;
+            component.idle().give_back(instance, &self.idle);
+            Ok(outcome)
         }
         .await;
         match result {
-            Ok(outcome) => self.checked(&name, outcome.map_err(convert::failure_from_guest)),
+            Ok(outcome) => self.checked(&name, outcome),
             Err(error) => Err(failed(trap::classify(&error, lock(&log.0).last_panic(), running))),
         }
     }
@@ -341,7 +375,7 @@ impl ActivityLog {
 
 #[derive(Clone)]
 struct LogStream {
-    log: Arc<Mutex<LogBuffer>>,
+    log: CurrentLog,
     stream: Stream,
     limit: usize,
 }
@@ -360,7 +394,7 @@ impl StdoutStream for LogStream {
 
 impl AsyncWrite for LogStream {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let written = lock(&self.log).stream(self.stream, bytes, false, self.limit);
+        let written = self.log.with(|log| log.stream(self.stream, bytes, false, self.limit));
         Poll::Ready(written.map(|()| bytes.len()).map_err(std::io::Error::other))
     }
 

@@ -3,7 +3,9 @@
 use crate::activity::ActivityState;
 use crate::bindings::{activity, workflow};
 use crate::contract::WorkflowHost;
+use crate::warm::Idle;
 use rehydrate_core::Digest;
+use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::{Engine, Store};
 
@@ -28,6 +30,7 @@ pub struct WorkflowComponent {
 pub struct ActivityComponent {
     digest: Digest,
     pre: activity::ActivityPre<ActivityState>,
+    idle: Arc<Idle>,
 }
 
 impl WorkflowComponent {
@@ -51,7 +54,7 @@ impl WorkflowComponent {
 
 impl ActivityComponent {
     pub(crate) fn new(digest: Digest, pre: activity::ActivityPre<ActivityState>) -> ActivityComponent {
-        ActivityComponent { digest, pre }
+        ActivityComponent { digest, pre, idle: Arc::default() }
     }
 
     /// The digest of its bytes.
@@ -61,6 +64,10 @@ impl ActivityComponent {
 
     pub(crate) fn engine(&self) -> &Engine {
         self.pre.engine()
+    }
+
+    pub(crate) fn idle(&self) -> &Idle {
+        &self.idle
     }
 
     pub(crate) async fn instantiate(&self, store: &mut Store<ActivityState>) -> wasmtime::Result<activity::Activity> {

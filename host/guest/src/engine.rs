@@ -4,6 +4,7 @@ use crate::activity::{self, ActivityHost};
 use crate::bindings;
 use crate::component::{ActivityComponent, Component, Shape, WorkflowComponent, shape};
 use crate::contract::WorkflowHost;
+use crate::warm::IDLE_MAX;
 use crate::wasi;
 use rehydrate_core::{Digest, Limits};
 use sha2::{Digest as _, Sha256};
@@ -148,6 +149,9 @@ fn config(settings: &GuestSettings) -> Config {
 impl GuestEngine {
     /// Sets the engine up. A thread of its own counts the epoch for as long as the engine lives.
     pub fn new(settings: &GuestSettings) -> Result<GuestEngine, SetupError> {
+        // Activities that wait for their next attempt come on top.
+        let idle = u32::try_from(IDLE_MAX).unwrap_or(u32::MAX);
+        let settings = &GuestSettings { guests_max: settings.guests_max.saturating_add(idle), ..settings.clone() };
         check_maps(settings.guests_max)?;
         let path = settings.cache_dir.clone();
         std::fs::create_dir_all(&path).map_err(|error| SetupError::Cache { path, error })?;

@@ -14,6 +14,7 @@ mod engine;
 mod limiter;
 mod log;
 mod trap;
+mod warm;
 mod wasi;
 mod workflow;
 

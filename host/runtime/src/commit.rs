@@ -33,6 +33,14 @@ impl Commits {
 
     /// Commits one batch; returns once it is durable, or refused.
     pub async fn commit(&self, batch: Batch) -> Result<Result<(), CommitError>, RuntimeError> {
+        let batch = match self.committer.commit_here(batch) {
+            Ok(result) => {
+                // This thread was blocked for the length of a sync: others come first.
+                tokio::task::yield_now().await;
+                return result.ok_or_else(stopped);
+            }
+            Err(batch) => batch,
+        };
         let _permit = self.under_way.acquire().await.map_err(|_| stopped())?;
         let (tell, told) = oneshot::channel();
         let acknowledge = Box::new(move |result| drop(tell.send(result)));

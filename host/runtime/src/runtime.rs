@@ -443,7 +443,7 @@ fn parts(
     };
     let engine = GuestEngine::new(&settings).map_err(|error| setup("host.engine", error.to_string()))?;
     let outbound = Arc::new(Outbound(config.outbound.clone()));
-    let activities = ActivityHost { outbound, limits: config.limits.clone() };
+    let activities = ActivityHost::new(outbound, config.limits.clone());
     let catalog =
         Catalog::open(store.clone(), Arc::new(engine), activities, config.component_bytes, config.compile_timeout)?;
     let keys = TokenKeys::open(&config.data_dir).map_err(|error| {

@@ -4,6 +4,9 @@
 //! by everything that waited for it. An acknowledgement is given only after the sync. Once the store has
 //! failed no acknowledgement is given any more: what was asked for may or may not be on disk.
 //!
+//! While there is so little to do that groups have one batch, the thread would only be a detour: whoever has the
+//! batch may then commit it where it is ([`Committer::commit_here`]). One commit is under way at a time.
+//!
 //! It must never reorder batches, drop one that it accepted while the store works, or answer "written" early.
 
 use crate::Store;
@@ -19,8 +22,8 @@ use std::thread::JoinHandle;
 /// It is dropped uncalled if the store fails.
 pub type Acknowledge = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 
-/// Called on the commit thread when the store has failed: the process should end.
-pub type OnFatal = Box<dyn Fn(&StoreError) + Send>;
+/// Called on the committing thread when the store has failed: the process should end.
+pub type OnFatal = Box<dyn Fn(&StoreError) + Send + Sync>;
 
 /// A batch to commit, and whom to tell.
 pub struct Request {
@@ -97,6 +100,17 @@ struct Queue {
     requests: VecDeque<Request>,
     bytes: usize,
     closed: bool,
+    /// A commit is under way.
+    busy: bool,
+    /// Batches in the last commit.
+    last_group: usize,
+}
+
+impl Queue {
+    /// Whether a batch that comes now would be alone in its group, as the one before it was.
+    fn is_quiet(&self) -> bool {
+        !self.closed && !self.busy && self.requests.is_empty() && self.last_group <= 1
+    }
 }
 
 struct Shared {
@@ -106,6 +120,7 @@ struct Shared {
     filled: Condvar,
     emptied: Condvar,
     counters: Counters,
+    on_fatal: OnFatal,
 }
 
 struct Limits {
@@ -137,10 +152,10 @@ impl Committer {
             filled: Condvar::new(),
             emptied: Condvar::new(),
             counters: Counters::default(),
+            on_fatal: options.on_fatal,
         });
         let for_thread = Arc::clone(&shared);
-        let on_fatal = options.on_fatal;
-        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || for_thread.run(&on_fatal))?;
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || for_thread.run())?;
         Ok(Committer { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -152,6 +167,22 @@ impl Committer {
     /// Puts a batch into the queue if there is room.
     pub fn try_submit(&self, batch: Batch, acknowledge: Acknowledge) -> Result<(), SubmitError> {
         self.shared.enqueue(Request { batch, acknowledge }, false)
+    }
+
+    /// Commits a batch on this thread, which it blocks meanwhile, if nothing else is to be committed; else gives
+    /// the batch back, to be submitted. None as the result: the store has failed, or the committer was stopped.
+    pub fn commit_here(&self, batch: Batch) -> Result<Option<Result<(), CommitError>>, Batch> {
+        {
+            let mut queue = self.shared.lock();
+            if !queue.is_quiet() {
+                return Err(batch);
+            }
+            queue.busy = true;
+        }
+        let batches = [batch];
+        let bytes = batches[0].len_bytes();
+        let committed = self.shared.commit(&batches, bytes);
+        Ok(committed.ok().and_then(|mut results| results.pop()))
     }
 
     /// Takes no more requests, commits and acknowledges those in the queue, and returns when that is done.
@@ -217,37 +248,55 @@ impl Shared {
         queue.requests.len() >= self.options.queue_max || (over && !queue.requests.is_empty())
     }
 
-    fn run(&self, on_fatal: &OnFatal) {
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| self.commit_until_closed())).unwrap_or(Err(StoreError::Panicked));
-        self.close();
-        if let Err(error) = outcome {
-            // Acknowledgers are dropped uncalled, so that whoever waits for them learns it.
-            let unanswered = std::mem::take(&mut self.lock().requests);
-            drop(unanswered);
-            on_fatal(&error);
-        }
-    }
-
-    fn commit_until_closed(&self) -> Result<(), StoreError> {
+    fn run(&self) {
         while let Some((batches, acknowledgers, bytes)) = self.next_group() {
-            let results = self.store.commit(&batches)?;
-            let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-            self.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.counters.batches.fetch_add(wide(batches.len()), Ordering::Relaxed);
-            self.counters.bytes.fetch_add(wide(bytes), Ordering::Relaxed);
+            let Ok(results) = self.commit(&batches, bytes) else { return };
             for (acknowledge, result) in acknowledgers.into_iter().zip(results) {
                 acknowledge(result);
             }
         }
-        Ok(())
+    }
+
+    /// One commit; the queue says already that it is under way. After an error nothing is committed any more.
+    fn commit(&self, batches: &[Batch], bytes: usize) -> Result<Vec<Result<(), CommitError>>, StoreError> {
+        let committed =
+            catch_unwind(AssertUnwindSafe(|| self.store.commit(batches))).unwrap_or(Err(StoreError::Panicked));
+        match &committed {
+            Ok(_) => {
+                let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+                self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.counters.batches.fetch_add(wide(batches.len()), Ordering::Relaxed);
+                self.counters.bytes.fetch_add(wide(bytes), Ordering::Relaxed);
+                let mut queue = self.lock();
+                queue.busy = false;
+                queue.last_group = batches.len();
+                if !queue.requests.is_empty() || queue.closed {
+                    self.filled.notify_one();
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+        committed
+    }
+
+    fn fail(&self, error: &StoreError) {
+        let unanswered = {
+            let mut queue = self.lock();
+            queue.busy = false;
+            queue.closed = true;
+            std::mem::take(&mut queue.requests)
+        };
+        self.close();
+        // Acknowledgers are dropped uncalled, so that whoever waits for them learns it.
+        drop(unanswered);
+        (self.on_fatal)(error);
     }
 
     /// The next requests to write together; none when the queue is closed and empty.
     fn next_group(&self) -> Option<(Vec<Batch>, Vec<Acknowledge>, usize)> {
         let mut queue = self.lock();
-        while queue.requests.is_empty() {
-            if queue.closed {
+        while queue.requests.is_empty() || queue.busy {
+            if queue.closed && !queue.busy {
                 return None;
             }
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -265,6 +314,7 @@ impl Shared {
             batches.push(request.batch);
             acknowledgers.push(request.acknowledge);
         }
+        queue.busy = true;
         self.emptied.notify_all();
         Some((batches, acknowledgers, bytes))
     }

@@ -16,6 +16,7 @@ mod error;
 mod keys;
 mod mark;
 mod memory;
+mod record;
 mod rocks;
 mod rows;
 #[cfg(test)]

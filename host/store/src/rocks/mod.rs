@@ -118,8 +118,8 @@ impl Store for RocksStore {
     }
 
     fn event(&self, key: InstanceKey, run: RunNumber, id: EventId) -> Result<Option<Vec<u8>>, StoreError> {
-        let stored = self.get(Family::Events, &crate::keys::numbered(key, run, id.0))?;
-        Ok(stored.map(|bytes| bytes.to_vec()))
+        let found = self.read_events(key, run, id, 1)?.pop();
+        Ok(found.filter(|(found, _)| *found == id).map(|(_, bytes)| bytes))
     }
 
     fn events(

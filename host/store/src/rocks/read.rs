@@ -6,6 +6,7 @@ use super::{LogHead, RocksStore};
 use crate::codec::decode;
 use crate::error::StoreError;
 use crate::keys::{self, INDEX_BYTES, RUN_BYTES, TIMER_BYTES};
+use crate::record;
 use crate::rows::{
     Cursor, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine, RowIndexKeys, TaskRow, TimerRow,
 };
@@ -66,10 +67,10 @@ impl RocksStore {
     ) -> Result<Option<(EventId, Vec<u8>)>, StoreError> {
         let (from, until) = (keys::run(key, run).to_vec(), end_of_run(key, run));
         let mut last = self.scan(Family::Events, from, until, IteratorMode::End, 1, |at, bytes| {
-            let (_, _, id) = keys::parse_numbered("an event's key", at)?;
-            Ok((EventId(id), bytes.to_vec()))
+            let events = record::split(first_of_record(at)?, bytes)?;
+            Ok(events.last().map(|(id, bytes)| (*id, bytes.to_vec())))
         })?;
-        Ok(last.pop())
+        Ok(last.pop().flatten())
     }
 
     pub(super) fn read_events(
@@ -80,17 +81,31 @@ impl RocksStore {
         limit: usize,
     ) -> Result<Vec<(EventId, Vec<u8>)>, StoreError> {
         let mut expected = EventId(from.0.max(1));
-        let start = keys::numbered(key, run, expected.0).to_vec();
-        self.scan(Family::Events, start, end_of_run(key, run), IteratorMode::Start, limit, |at, bytes| {
-            let (_, _, found) = keys::parse_numbered("an event's key", at)?;
-            if found != expected.0 {
+        let mut found = Vec::new();
+        let bounds = bounded(keys::run(key, run).to_vec(), end_of_run(key, run));
+        let mut records = self.db.raw_iterator_cf_opt(self.family(Family::Events)?, bounds);
+        // The record that has the first event wanted may begin with an earlier one.
+        records.seek_for_prev(keys::numbered(key, run, expected.0));
+        if !records.valid() {
+            records.seek_to_first();
+        }
+        while let Some((at, record)) = records.item() {
+            let first = first_of_record(at)?;
+            if first > expected {
                 let what = format!("event {expected} of instance {key:?} run {}", run.0);
-                return Err(StoreError::Damaged { what, reason: format!("it is missing, but event {found} is there") });
+                return Err(StoreError::Damaged { what, reason: format!("it is missing, but event {first} is there") });
             }
-            let id = expected;
-            expected = expected.next();
-            Ok((id, bytes.to_vec()))
-        })
+            let events = record::split(first, record)?;
+            let wanted = events.iter().skip_while(|(id, _)| *id < expected).take(limit - found.len());
+            found.extend(wanted.map(|(id, bytes)| (*id, bytes.to_vec())));
+            if found.len() == limit {
+                return Ok(found);
+            }
+            expected = found.last().map_or(expected, |(id, _)| id.next());
+            records.next();
+        }
+        records.status().map_err(|e| unread(Family::Events, &e))?;
+        Ok(found)
     }
 
     pub(super) fn read_timers(
@@ -213,6 +228,11 @@ impl RocksStore {
         }
         Ok(merge)
     }
+}
+
+/// The first event of a record, by its key.
+fn first_of_record(key: &[u8]) -> Result<EventId, StoreError> {
+    keys::parse_numbered("an event's key", key).map(|(_, _, id)| EventId(id))
 }
 
 /// Longer and greater than the number of any event of the run.

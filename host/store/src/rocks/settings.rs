@@ -5,7 +5,7 @@ use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLe
 /// The kinds of data, each in a column family of its own: they are read and dropped in different ways.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Family {
-    /// `instance | run | event` to the event's bytes.
+    /// `instance | run | first event` to the record of the events that were written together.
     Events,
     /// `instance` to its row.
     Instances,

@@ -10,6 +10,7 @@ use super::{LogHead, RocksStore, WriteState};
 use crate::codec::encode;
 use crate::error::{CommitError, StoreError};
 use crate::keys::{self, wide};
+use crate::record;
 use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, UnderWay, log_trim_target};
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
@@ -156,31 +157,28 @@ impl Group<'_> {
         Ok(taken.map_or(Ok(()), |taken| Err(CommitError::Duplicate(Box::new(taken)))))
     }
 
-    /// The run's last event, if it is not the expected one. For a run that was not written lately it costs two
-    /// gets, of which the second is for a key that is mostly absent.
+    /// The run's last event, if it is not the expected one. Only for a run that was not written lately must the
+    /// database be asked; a new run costs a look for a key that is mostly absent.
     fn other_last_event(
         &self,
         key: InstanceKey,
         run: RunNumber,
         expected: EventId,
     ) -> Result<Option<EventId>, StoreError> {
-        if let Some(found) = self.last_events.get(&(key, run)).copied().or_else(|| self.recent.last((key, run))) {
-            return Ok((found != expected).then_some(found));
-        }
-        let is_stored = |id: EventId| Ok(self.store.get(Family::Events, &keys::numbered(key, run, id.0))?.is_some());
-        let reached = expected == EventId::NONE || is_stored(expected)?;
-        if reached && (expected.next() == expected || !is_stored(expected.next())?) {
-            return Ok(None);
-        }
-        let last = self.store.read_last_event(key, run)?;
-        Ok(Some(last.map_or(EventId::NONE, |(id, _)| id)))
+        let known = self.last_events.get(&(key, run)).copied().or_else(|| self.recent.last((key, run)));
+        let first = keys::numbered(key, run, EventId::NONE.next().0);
+        let found = match known {
+            Some(found) => found,
+            None if expected == EventId::NONE && self.store.get(Family::Events, &first)?.is_none() => EventId::NONE,
+            None => self.store.read_last_event(key, run)?.map_or(EventId::NONE, |(id, _)| id),
+        };
+        Ok((found != expected).then_some(found))
     }
 
     fn put(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let (store, key, run) = (self.store, batch.key, batch.run);
-        let events = store.family(Family::Events)?;
-        for (id, bytes) in &batch.events {
-            self.write.put_cf(events, keys::numbered(key, run, id.0), bytes);
+        if let Some((first, bytes)) = record::join(&batch.events)? {
+            self.write.put_cf(store.family(Family::Events)?, keys::numbered(key, run, first.0), bytes);
         }
         self.last_events.insert((key, run), batch.last_event());
         if let Some(row) = &batch.row {

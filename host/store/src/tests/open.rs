@@ -152,7 +152,8 @@ fn a_damaged_mark_is_not_taken_for_none() {
 fn rows_that_can_not_be_read_are_named_and_do_not_panic() {
     let directory = tempfile::tempdir().unwrap();
     let store = rocks(directory.path());
-    commit(&store, &[Batch { row: Some(row(1, InstanceStateTag::Running, 5)), ..events(1, 0, 3) }]);
+    commit(&store, &[Batch { row: Some(row(1, InstanceStateTag::Running, 5)), ..events(1, 0, 1) }]);
+    commit(&store, &[events(1, 1, 1), events(1, 2, 1)]);
     drop(store);
     let path = directory.path().join("db");
     let plain = rocksdb::Options::default();
