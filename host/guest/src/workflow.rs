@@ -15,7 +15,7 @@ use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{Divergence, EventId, Failure, LimitExceeded, Outcome, Replay, RunNumber, Stop};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use wasmtime::component::ResourceTable;
@@ -74,16 +74,25 @@ struct CpuUse {
     before: AtomicU64,
     /// The thread's clock when counting began in this poll; zero if it has not.
     since: AtomicU64,
+    /// The epoch has ticked in this poll.
+    ticked: AtomicBool,
 }
 
 impl CpuUse {
     /// A poll begins. What was interrupted before is counted from here.
     fn begin_poll(&self, was_interrupted: bool) {
         self.since.store(if was_interrupted { thread_cpu_nanos() } else { 0 }, Ordering::Relaxed);
+        self.ticked.store(false, Ordering::Relaxed);
     }
 
-    /// The epoch ticks in a poll; the time used so far.
-    fn tick(&self) -> u64 {
+    /// The epoch ticks in a poll. Whether it is the first time: then that tick may have come long ago, while the
+    /// guest waited, and its slice of time begins now.
+    fn ticks_first(&self) -> bool {
+        !self.ticked.swap(true, Ordering::Relaxed)
+    }
+
+    /// The time used so far.
+    fn used(&self) -> u64 {
         let now = thread_cpu_nanos();
         if self.since.load(Ordering::Relaxed) == 0 {
             self.since.store(now, Ordering::Relaxed);
@@ -94,7 +103,7 @@ impl CpuUse {
 
     /// The poll ends because the guest was interrupted.
     fn interrupted(&self) {
-        self.before.store(self.tick(), Ordering::Relaxed);
+        self.before.store(self.used(), Ordering::Relaxed);
     }
 
     /// A wait was satisfied: a new allowance.
@@ -266,7 +275,10 @@ fn interrupt(store: &mut Store<WorkflowHost>, shared: &Arc<Mutex<Shared>>, cpu: 
     let (shared, cpu) = (shared.clone(), cpu.clone());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(move |_| {
-        let used_ms = cpu.tick() / 1_000_000;
+        if cpu.ticks_first() {
+            return Ok(UpdateDeadline::Continue(1));
+        }
+        let used_ms = cpu.used() / 1_000_000;
         if used_ms > limit_ms {
             let what = "the guest computed too long between two waits, in milliseconds of CPU time".to_owned();
             let name = "cpu-per-turn-ms".to_owned();
