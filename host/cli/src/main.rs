@@ -19,11 +19,15 @@ use crate::args::{Args, Command};
 use crate::output::Ended;
 use clap::Parser as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Memory is taken on one thread and given back on another all the time (a batch by the commit thread, an answer by
 /// whoever asked), which makes threads wait for each other in the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the end of the process waits for what still blocks.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The instance of a `--wait`, `follow` or `replay` did not end well.
 const EXIT_INSTANCE_FAILED: u8 = 3;
@@ -53,7 +57,8 @@ fn run(args: Args) -> anyhow::Result<Ended> {
     };
     let runtime = builder.enable_all().build()?;
     let ended = runtime.block_on(commands::run(args));
-    // What still blocks (a compiler, a signal handler) must not keep the process.
-    runtime.shutdown_background();
+    // The last task to go closes the store, which must not happen while the process is taken down around it. What
+    // still blocks then (a compiler) must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_PATIENCE);
     ended
 }
