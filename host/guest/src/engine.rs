@@ -124,7 +124,7 @@ fn config(settings: &GuestSettings) -> Config {
         .max_tables_per_component(64)
         .max_memory_size(settings.limits.memory_bytes)
         .table_elements(settings.limits.table_elements)
-        .max_unused_warm_slots(16)
+        .max_unused_warm_slots(0)
         // A slot that is given back keeps the pages it touched, set back to their first contents: to give them to
         // the kernel and fault them in again would interrupt every processor, for each activity that is run.
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)

@@ -1,7 +1,8 @@
 //! W4: very many workflows that wait for a callback, all evicted; then a kill -9 and callbacks to some of them.
 //!
 //! The host keeps few guests in memory, so that what is measured are the others. Before they are counted the
-//! host is warmed up by workflows that end at once: what grows to a fixed size has grown then. What those leave
+//! host is warmed up by workflows that end at once and others that wait: what grows to a fixed size (write buffers,
+//! the cache, the list of the runs written lately) has grown then, and only swings. What those leave
 //! on the disk is measured on a host that does nothing else.
 
 use crate::api;
@@ -46,7 +47,7 @@ pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Fills what grows to a fixed size: the caches, the write buffers, the resident guests.
 async fn warm_up(bench: &Bench, conns: &mut [Conn]) -> anyhow::Result<()> {
-    let (ended, parked) = bench.scale.pick((50_000, 500), (2_000, 100));
+    let (ended, parked) = bench.scale.pick((50_000, 20_000), (2_000, 2_000));
     let job = async |conn: &mut Conn, index: u64| api::start(conn, &format!("warm-{index}"), r#""nothing""#).await;
     load::each(conns, 0..ended, job).await?;
     let job = async |conn: &mut Conn, index: u64| api::start(conn, &format!("warm-parked-{index}"), r#""park""#).await;
