@@ -3,16 +3,22 @@
 use crate::error::{ErrorKind, RuntimeError};
 use rehydrate_store::{Batch, CommitError, Committer, CommitterOptions, CommitterStats, Store};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Requests that may be under way: as many as the commit thread's queue takes, so that handing one over
 /// does not block.
 const UNDER_WAY_MAX: usize = 4096;
 
+/// Commits on an async thread between which it does nothing else.
+const BLOCKED_IN_A_ROW_MAX: u32 = 32;
+
 /// Commits batches.
 pub struct Commits {
     committer: Committer,
     under_way: Semaphore,
+    /// Commits made where the batch was.
+    here: AtomicU32,
 }
 
 /// The commit thread has stopped: the outcome is unknown, nothing may be told to anybody.
@@ -28,15 +34,17 @@ impl Commits {
         // The requests under way are bounded here; the queue must take them without blocking a thread.
         let options = CommitterOptions { queue_bytes_max: usize::MAX, ..CommitterOptions::new(on_fatal) };
         let committer = Committer::start(store, options)?;
-        Ok(Commits { committer, under_way: Semaphore::new(UNDER_WAY_MAX) })
+        Ok(Commits { committer, under_way: Semaphore::new(UNDER_WAY_MAX), here: AtomicU32::new(0) })
     }
 
     /// Commits one batch; returns once it is durable, or refused.
     pub async fn commit(&self, batch: Batch) -> Result<Result<(), CommitError>, RuntimeError> {
         let batch = match self.committer.commit_here(batch) {
             Ok(result) => {
-                // This thread was blocked for the length of a sync: others come first.
-                tokio::task::yield_now().await;
+                // This thread was blocked for the length of a sync; at the latest after some, others come first.
+                if self.here.fetch_add(1, Ordering::Relaxed) % BLOCKED_IN_A_ROW_MAX == 0 {
+                    tokio::task::yield_now().await;
+                }
                 return result.ok_or_else(stopped);
             }
             Err(batch) => batch,

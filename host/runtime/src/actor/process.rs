@@ -40,6 +40,11 @@ pub(super) enum Told {
 }
 
 impl Told {
+    /// Whether somebody waits for the answer.
+    fn is_awaited(&self) -> bool {
+        !matches!(self, Told::Timer(..))
+    }
+
     fn tell(self, instances: &Arc<Instances>, failed: Option<&RuntimeError>) {
         match (self, failed) {
             (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
@@ -396,7 +401,12 @@ impl Instances {
             told.into_iter().for_each(|told| told.tell(self, Some(&error)));
             return (None, Err(error));
         }
+        let is_awaited = told.iter().any(Told::is_awaited);
         told.into_iter().for_each(|told| told.tell(self, None));
+        if is_awaited {
+            // Who is told may be next on this very thread, which the next step of this instance would block.
+            tokio::task::yield_now().await;
+        }
         if retry {
             self.try_again(key);
         }
