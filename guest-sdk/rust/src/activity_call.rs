@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::host;
-use crate::operation::{HostReactor, Operation};
+use crate::operation::{HostReactor, Operation, What};
 use crate::retry::{ActivityOptions, RetryPolicy};
 use futures::future::FusedFuture;
 use serde::de::DeserializeOwned;
@@ -91,10 +91,13 @@ impl<T> ActivityCall<T> {
         if let Some(operation) = self.started.take() {
             return operation;
         }
-        let what = format!("the output of activity `{}`", self.name);
+        let what = |name: &str| What::Output(name.to_owned());
         match &self.input {
-            Ok(input) => Operation::open(&self.reactor, what, host::schedule(&self.name, input, &self.options)),
-            Err(failure) => Operation::refused(what, failure.clone()),
+            Ok(input) => {
+                let pending = host::schedule(&self.name, input, &self.options);
+                Operation::open(&self.reactor, what(&self.name), pending)
+            }
+            Err(failure) => Operation::refused(what(&self.name), failure.clone()),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::activity_call::ActivityCall;
 use crate::failure::Failure;
 use crate::host::{self, CallbackHandle, Info, Level};
 use crate::http_call::{HttpRequest, HttpResponse};
-use crate::operation::{All, Callback, HostReactor, Operation, Timeout, start_timer};
+use crate::operation::{All, Callback, HostReactor, Operation, Timeout, What, start_timer};
 use crate::reactor::{Reactor, Stalled};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -97,7 +97,7 @@ impl Context {
     /// The payload of the next signal of that name. Signals wait in order until they are taken; dropping this
     /// before its payload was read gives the signal back.
     pub fn signal<T>(&self, name: &str) -> Operation<T> {
-        Operation::open(&self.reactor, format!("the payload of signal `{name}`"), host::next_signal(name))
+        Operation::open(&self.reactor, What::Payload(name.to_owned()), host::next_signal(name))
     }
 
     /// The time of the event being applied. It stands still between waits.

@@ -16,8 +16,27 @@ use std::task::{Context, Poll, ready};
 
 pub(crate) type HostReactor = Rc<Reactor<Pending>>;
 
-fn decode<T: DeserializeOwned>(what: &str, outcome: Outcome) -> Result<T, Failure> {
-    serde_json::from_str(&outcome?).map_err(|error| Failure::decode(what, &error))
+fn decode<T: DeserializeOwned>(what: &What, outcome: Outcome) -> Result<T, Failure> {
+    serde_json::from_str(&outcome?).map_err(|error| Failure::decode(&what.to_string(), &error))
+}
+
+/// What an operation gives, for errors: put into words only when there is one.
+pub(crate) enum What {
+    Output(String),
+    Payload(String),
+    Posted(String),
+    Timer,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Output(activity) => write!(f, "the output of activity `{activity}`"),
+            What::Payload(signal) => write!(f, "the payload of signal `{signal}`"),
+            What::Posted(callback) => write!(f, "the body posted to callback `{callback}`"),
+            What::Timer => f.write_str("a timer"),
+        }
+    }
 }
 
 /// An operation under way: a started activity, a timer, a wait for a signal.
@@ -25,7 +44,7 @@ fn decode<T: DeserializeOwned>(what: &str, outcome: Outcome) -> Result<T, Failur
 /// It runs at the host whether or not it is polled. Dropping it cancels it, if it has not settled.
 #[must_use = "dropping an operation cancels it"]
 pub struct Operation<T> {
-    what: String,
+    what: What,
     state: State,
     output: PhantomData<fn() -> T>,
 }
@@ -38,11 +57,11 @@ enum State {
 }
 
 impl<T> Operation<T> {
-    pub(crate) fn open(reactor: &HostReactor, what: String, pending: Pending) -> Operation<T> {
+    pub(crate) fn open(reactor: &HostReactor, what: What, pending: Pending) -> Operation<T> {
         Operation { what, state: State::Open(Single::new(reactor, pending)), output: PhantomData }
     }
 
-    pub(crate) fn refused(what: String, failure: Failure) -> Operation<T> {
+    pub(crate) fn refused(what: What, failure: Failure) -> Operation<T> {
         Operation { what, state: State::Refused(failure), output: PhantomData }
     }
 
@@ -84,7 +103,7 @@ impl<T> fmt::Debug for Operation<T> {
 #[must_use = "dropping it cancels the operations"]
 pub struct All<T> {
     /// What each one is, for errors; and the failure of one that never reached the host.
-    whats: Vec<(String, Option<Failure>)>,
+    whats: Vec<(What, Option<Failure>)>,
     group: Group<Pending>,
     done: bool,
     output: PhantomData<fn() -> T>,
@@ -153,7 +172,7 @@ pub struct Callback<T> {
 
 impl<T> Callback<T> {
     pub(crate) fn new(reactor: &HostReactor, name: &str, handle: CallbackHandle) -> Callback<T> {
-        let operation = Operation::open(reactor, format!("the body posted to callback `{name}`"), handle.pending());
+        let operation = Operation::open(reactor, What::Posted(name.to_owned()), handle.pending());
         Callback { operation, url: handle.url(), id: handle.id(), _handle: handle }
     }
 
@@ -252,5 +271,5 @@ impl<F> fmt::Debug for Timeout<F> {
 }
 
 pub(crate) fn start_timer(reactor: &HostReactor, deadline: Timestamp) -> Operation<()> {
-    Operation::open(reactor, "a timer".to_owned(), host::start_timer(deadline))
+    Operation::open(reactor, What::Timer, host::start_timer(deadline))
 }

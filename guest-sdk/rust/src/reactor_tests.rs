@@ -13,6 +13,7 @@ struct Host {
     /// What settles at each wait; a wait for what never comes panics.
     to_come: VecDeque<u32>,
     dropped: Vec<u32>,
+    /// Every wait, for one of these or for all.
     waits: Vec<Vec<u32>>,
     waits_for_all: usize,
 }
@@ -61,6 +62,7 @@ impl Wait for Op {
 
     fn wait_all(on: &[&Self]) {
         host(|host| {
+            host.waits.push(on.iter().map(|op| op.0).collect());
             host.waits_for_all += 1;
             while !on.iter().all(|op| host.settled.contains_key(&op.0)) {
                 host.settle_next();
@@ -194,7 +196,7 @@ fn a_group_alone_is_one_wait() {
     });
     assert_eq!(outcomes.len(), 1000);
     assert_eq!(outcomes[7], Ok("7".to_owned()));
-    assert_eq!(host(|host| (host.waits.len(), host.waits_for_all)), (0, 1));
+    assert_eq!(host(|host| (host.waits.len(), host.waits_for_all)), (1, 1));
 }
 
 #[test]
@@ -207,7 +209,7 @@ fn a_group_beside_another_operation_does_not_hold_it_up() {
             Either::Left(_) => panic!("9 settles first"),
         }
     });
-    assert_eq!(host(|host| (host.waits.clone(), host.waits_for_all)), (vec![vec![0, 9]], 1));
+    assert_eq!(host(|host| (host.waits.clone(), host.waits_for_all)), (vec![vec![0, 9], vec![0, 1, 2]], 1));
 }
 
 #[test]

@@ -108,9 +108,11 @@ pub struct GuestEngine {
     workflows: Linker<WorkflowHost>,
     activities: Linker<activity::ActivityState>,
     cache_dir: PathBuf,
+    is_pooled: bool,
 }
 
-fn config(settings: &GuestSettings) -> Config {
+/// One pool for all guests: a slot is taken and given back without a system call.
+fn pool(settings: &GuestSettings) -> InstanceAllocationStrategy {
     let guests = settings.guests_max;
     let mut pool = PoolingAllocationConfig::new();
     // A wasip2 guest has one memory and a handful of core instances and tables (shims and the adapter).
@@ -131,6 +133,10 @@ fn config(settings: &GuestSettings) -> Config {
         .table_keep_resident(KEPT_TABLE_BYTES)
         .pagemap_scan(Enabled::Auto)
         .decommit_batch_size(DECOMMITTED_AT_ONCE);
+    InstanceAllocationStrategy::Pooling(pool)
+}
+
+fn config(settings: &GuestSettings, strategy: InstanceAllocationStrategy) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -142,7 +148,7 @@ fn config(settings: &GuestSettings) -> Config {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(STACK_BYTES * 2)
         .memory_reservation(u64::try_from(settings.limits.memory_bytes).unwrap_or(u64::MAX).max(1 << 32))
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        .allocation_strategy(strategy);
     config
 }
 
@@ -155,7 +161,13 @@ impl GuestEngine {
         check_maps(settings.guests_max)?;
         let path = settings.cache_dir.clone();
         std::fs::create_dir_all(&path).map_err(|error| SetupError::Cache { path, error })?;
-        let engine = Engine::new(&config(settings)).map_err(SetupError::Engine)?;
+        // Where addresses are scarce (a limit of the system, a tool that watches the process) there is no room for a
+        // pool of the largest guests; each is then given its memory when it comes.
+        let pooled = Engine::new(&config(settings, pool(settings)));
+        let is_pooled = pooled.is_ok();
+        let engine = pooled
+            .or_else(|_| Engine::new(&config(settings, InstanceAllocationStrategy::OnDemand)))
+            .map_err(SetupError::Engine)?;
         let workflows = workflow_linker(&engine).map_err(SetupError::Engine)?;
         let activities = activity::linker(&engine).map_err(SetupError::Engine)?;
         let weak = engine.weak();
@@ -169,7 +181,12 @@ impl GuestEngine {
                 }
             })
             .map_err(|error| SetupError::Engine(error.into()))?;
-        Ok(GuestEngine { engine, workflows, activities, cache_dir: settings.cache_dir.clone() })
+        Ok(GuestEngine { engine, workflows, activities, cache_dir: settings.cache_dir.clone(), is_pooled })
+    }
+
+    /// Whether guests come from a pool; without one, starting a guest takes several times as long.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
     }
 
     /// The SHA-256 of a component's bytes.

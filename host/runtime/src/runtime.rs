@@ -442,6 +442,12 @@ fn parts(
         cache_dir: config.data_dir.join("compiled"),
     };
     let engine = GuestEngine::new(&settings).map_err(|error| setup("host.engine", error.to_string()))?;
+    if !engine.is_pooled() {
+        tracing::warn!(
+            "the system has no room for a pool of {guests} guests, which makes each start of a guest slower; lift its limit on \
+             address space (`ulimit -v`), or lower `runtime.resident-instances` or `limits.memory-bytes`"
+        );
+    }
     let outbound = Arc::new(Outbound(config.outbound.clone()));
     let activities = ActivityHost::new(outbound, config.limits.clone());
     let catalog =

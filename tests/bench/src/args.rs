@@ -1,5 +1,6 @@
 //! What the program can be told.
 
+use crate::instructions::Piece;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -26,6 +27,15 @@ pub enum Command {
         /// Where the plots go
         #[arg(long, value_name = "DIR")]
         svg: PathBuf,
+    },
+    /// Run a fixed piece of work once, for a program that counts instructions
+    #[command(hide = true)]
+    Instructions {
+        /// What to run
+        #[arg(value_enum)]
+        piece: Piece,
+        /// Of how many steps
+        steps: u64,
     },
     /// Serve HTTP and nothing behind it, until stdin ends
     #[command(hide = true)]

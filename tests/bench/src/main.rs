@@ -10,6 +10,7 @@ mod client;
 mod figures;
 mod goals;
 mod host;
+mod instructions;
 mod limits;
 mod load;
 mod meter;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match &args.command {
         Some(Command::BareHttpServer) => limits::http::serve(),
         Some(Command::Plot { files, svg }) => plot_files(files, svg),
+        Some(Command::Instructions { piece, steps }) => instructions::run(*piece, *steps),
         None => measure(&args.run),
     };
     match outcome {

@@ -7,6 +7,7 @@
 mod bench;
 mod compile;
 mod demo;
+mod instructions;
 mod prerequisites;
 mod process;
 mod verify;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ["demo"] => process::end_children_on_signals().and_then(|()| demo::run(install)),
         ["verify"] => process::end_children_on_signals().and_then(|()| verify::run(install)),
         ["bench", ref rest @ ..] => process::end_children_on_signals().and_then(|()| bench::run(install, rest)),
+        ["instructions"] => process::end_children_on_signals().and_then(|()| verify::keep_instructions(install)),
         ["lint"] => process::end_children_on_signals().and_then(|()| verify::lint(install)),
         _ => {
             eprintln!("{USAGE}");

@@ -166,6 +166,15 @@ fn apt_install(packages: &[&str]) -> anyhow::Result<bool> {
     Ok(false)
 }
 
+/// What counts instructions.
+pub fn valgrind(install: bool) -> anyhow::Result<()> {
+    let found = || output("valgrind", &["--version"]).is_some();
+    if found() || (install && apt_install(&["valgrind"])? && found()) {
+        return Ok(());
+    }
+    bail!("valgrind is missing; install it, for example with `apt-get install valgrind`, and run this again")
+}
+
 fn guest_target(install: bool) -> anyhow::Result<()> {
     if has_guest_target()? {
         return Ok(());

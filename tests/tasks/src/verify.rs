@@ -1,6 +1,7 @@
 //! `cargo verify`: all tests. `cargo lint`: formatting and clippy.
 
 use crate::compile::{guests, programs, run_cargo, sample};
+use crate::instructions;
 use crate::prerequisites::{self, Environment};
 use crate::say;
 use crate::workspace::Workspace;
@@ -21,8 +22,15 @@ pub fn run(install: bool) -> anyhow::Result<()> {
     let resident = environment.with("REHYDRATE_TEST_RESIDENTS", "1");
     // Over the whole workspace, as before: another selection has other features and builds half of it again.
     run_cargo(&workspace, &resident, &["test", "--release", "--workspace", "--test", "main"])?;
+    instructions::check(&workspace, &environment, install, false)?;
     say(&format!("all tests passed, in {} s with the build", begun.elapsed().as_secs()));
     Ok(())
+}
+
+/// Counts the instructions of a step and keeps the figures, for later runs to compare with.
+pub fn keep_instructions(install: bool) -> anyhow::Result<()> {
+    let environment = prerequisites::check(install)?;
+    instructions::check(&Workspace::find()?, &environment, install, true)
 }
 
 /// Checks formatting and runs clippy over everything, warnings being errors.

@@ -63,6 +63,12 @@ impl Replayer {
         Ok(BareReplay { events, time: times / done })
     }
 
+    /// Makes a history of that many steps and replays it so often.
+    pub fn repeat(&self, steps: u64, times: usize) -> anyhow::Result<()> {
+        let history = self.history(steps)?;
+        (0..times).try_for_each(|_| self.replay(&history).map(drop))
+    }
+
     /// The time of one replay, the copy of the history not counted.
     fn replay(&self, history: &[Event]) -> anyhow::Result<Duration> {
         let (copy, through) = (history.to_vec(), last_inbound(history));
