@@ -96,7 +96,7 @@ pub struct HostArgs {
     /// How many waiting instances stay in memory [default: 2000]
     #[arg(long, value_name = "COUNT", env = "REHYDRATE_RESIDENT_INSTANCES", hide_env_values = true)]
     pub resident_instances: Option<usize>,
-    /// How many MiB of their memory stay in memory [default: 512]
+    /// How many MiB they may need, and the host use, before the oldest of them are dropped [default: 512]
     #[arg(long, value_name = "MIB", env = "REHYDRATE_RESIDENT_MB", hide_env_values = true)]
     pub resident_mb: Option<usize>,
     /// How many activity attempts run at once [default: 256]

@@ -235,12 +235,14 @@ impl Instances {
     /// and tells the instance how it ended.
     async fn run(self: Arc<Self>, key: InstanceKey) {
         loop {
-            let attempt = self.take_turns_while_posted(key).await;
+            // Boxed: what a turn and an attempt need while they last is then memory that the last one has just given
+            // back, and not a part of each task, which is cold by the time that hundreds of others had their turn.
+            let attempt = Box::pin(self.take_turns_while_posted(key)).await;
             if self.tasks.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.idle.notify_waiters();
             }
             let Some(attempt) = attempt else { return };
-            let Some(post) = workers::attempt(&self, attempt).await else { return };
+            let Some(post) = Box::pin(workers::attempt(&self, attempt)).await else { return };
             if !self.put_in_mailbox(key, post) {
                 return;
             }
@@ -307,6 +309,11 @@ impl Instances {
         if dropped.is_some() {
             self.counters.evicted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the instance that asks is the only one that takes a turn.
+    fn is_alone(&self) -> bool {
+        self.tasks.load(Ordering::SeqCst) <= 1
     }
 
     /// Waits until no instance has a task.

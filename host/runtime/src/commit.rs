@@ -37,11 +37,13 @@ impl Commits {
         Ok(Commits { committer, under_way: Semaphore::new(UNDER_WAY_MAX), here: AtomicU32::new(0) })
     }
 
-    /// Commits one batch; returns once it is durable, or refused.
-    pub async fn commit(&self, batch: Batch) -> Result<Result<(), CommitError>, RuntimeError> {
-        let batch = match self.committer.commit_here(batch) {
+    /// Commits one batch; returns once it is durable, or refused. `alone`: nobody else has anything to do, so this
+    /// thread may be blocked for the length of a sync.
+    pub async fn commit(&self, batch: Batch, alone: bool) -> Result<Result<(), CommitError>, RuntimeError> {
+        let here = if alone { self.committer.commit_here(batch) } else { Err(batch) };
+        let batch = match here {
             Ok(result) => {
-                // This thread was blocked for the length of a sync; at the latest after some, others come first.
+                // Whether somebody has come meanwhile is seen at the latest after some syncs.
                 if self.here.fetch_add(1, Ordering::Relaxed) % BLOCKED_IN_A_ROW_MAX == 0 {
                     tokio::task::yield_now().await;
                 }

@@ -15,7 +15,8 @@ use std::process::Command;
 use std::time::Duration;
 
 /// The pieces of work that the bench program knows, and what a step of each is.
-const PIECES: [(&str, &str); 2] = [("replay", "a step, made once and replayed ten times"), ("turn", "a step with its turn and its activity")];
+const PIECES: [(&str, &str); 2] =
+    [("replay", "a step, made once and replayed ten times"), ("turn", "a step with its turn and its activity")];
 
 /// Numbers of steps.
 const FEW: u64 = 100;

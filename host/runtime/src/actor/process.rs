@@ -434,7 +434,7 @@ impl Instances {
         let (batch, release) = turn.finish(Some(&resident.row));
         let wrote_row = batch.row.is_some();
         if !writes_nothing {
-            self.commits.commit(batch).await?.map_err(commit_refused)?;
+            self.commits.commit(batch, self.is_alone()).await?.map_err(commit_refused)?;
             self.counters.turns.fetch_add(1, Ordering::Relaxed);
         }
         if wrote_row {
@@ -588,7 +588,9 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                 let mut turn = Turn::new(row.key, row.run, EventId::NONE, None);
                 turn.drop_timer(row);
                 let dropped = match missing {
-                    Some(_) => matches!(instances.commits.commit(turn.finish(None).0).await, Ok(Ok(()))),
+                    Some(_) => {
+                        matches!(instances.commits.commit(turn.finish(None).0, false).await, Ok(Ok(())))
+                    }
                     None => false,
                 };
                 if dropped {

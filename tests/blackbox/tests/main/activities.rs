@@ -233,3 +233,19 @@ async fn a_redirect_is_checked_again() {
     let status = run(&client, "http", json!({ "url": sink.url() }), json!({})).await;
     assert_eq!((&status["state"], &status["failure"]["kind"]), (&json!("failed"), &json!("rejected")), "{status:#}");
 }
+
+#[tokio::test]
+async fn an_instance_of_a_component_is_used_again_but_not_after_a_trap_or_an_interruption() {
+    // A host of its own: on a shared one other tests would take the instance in between.
+    let host = Host::with_guests(HostSettings::default()).await;
+    let client = host.client();
+    let tally = async |then: &str, options: Value| run(&client, "tally", json!(then), options).await;
+    let count = async || tally("return", json!({})).await["output"].clone();
+    assert_eq!((count().await, count().await), (json!(1), json!(2)));
+    let panicked = tally("panic", json!({})).await;
+    assert!(panicked["failure"].to_string().contains("attempt 3 was told to"), "{panicked:#}");
+    assert_eq!((count().await, count().await), (json!(1), json!(2)));
+    let interrupted = tally("sleep", json!({ "start_to_close_ms": 100 })).await;
+    assert_eq!(interrupted["failure"]["code"], "timeout.start-to-close", "{interrupted:#}");
+    assert_eq!(count().await, json!(1));
+}

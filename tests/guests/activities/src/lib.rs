@@ -4,6 +4,7 @@ use rehydrate::{ActivityContext, Attempt, Failure, HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Gives its input back.
@@ -88,6 +89,31 @@ fn panic(message: String) -> Result<(), Failure> {
     panic!("{message}")
 }
 
+/// What [`tally`] is to do after it counted.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Then {
+    Return,
+    Panic,
+    Sleep,
+}
+
+/// Counts the attempts that this instance of the component has run, and then returns the count, panics, or sleeps
+/// for a minute.
+#[rehydrate::activity]
+fn tally(then: Then) -> Result<u32, Failure> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
+    match then {
+        Then::Return => Ok(count),
+        Then::Panic => panic!("attempt {count} was told to"),
+        Then::Sleep => {
+            std::thread::sleep(Duration::from_secs(60));
+            Ok(count)
+        }
+    }
+}
+
 /// Uses the CPU for ever.
 #[rehydrate::activity]
 fn loop_forever(_input: Value) -> Result<(), Failure> {
@@ -115,4 +141,16 @@ fn big_output(bytes: usize) -> Result<String, Failure> {
     Ok("x".repeat(bytes))
 }
 
-rehydrate::activities!(echo, attempt, fail, sleep, http_get, heartbeat, panic, loop_forever, eat_memory, big_output,);
+rehydrate::activities!(
+    echo,
+    attempt,
+    fail,
+    sleep,
+    http_get,
+    heartbeat,
+    panic,
+    tally,
+    loop_forever,
+    eat_memory,
+    big_output,
+);
