@@ -315,10 +315,7 @@ impl ActivityHost {
         let (name, input) = (request.name.clone(), request.input.clone());
         let mut running = false;
         let result = async {
-            let mut instance = match component.idle().take(request, log) {
-                Ok(instance) => instance,
-                Err(request) => Instance::new(component, self, request, log).await?,
-            };
+            let mut instance = Instance::take(component, self, request, log).await?;
             running = true;
             let outcome = instance.call(&name, input).await?;
             component.idle().give_back(instance, &self.idle);

@@ -43,14 +43,19 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// A new one, for this attempt first.
-    pub(crate) async fn new(
+    /// The one of the component's that waits the shortest, or a new one, for this attempt.
+    pub(crate) async fn take(
         component: &ActivityComponent,
         host: &ActivityHost,
         request: ActivityRequest,
         log: &ActivityLog,
     ) -> wasmtime::Result<Instance> {
+        if let Some(mut instance) = component.idle().pop() {
+            instance.store.data_mut().begin(request, log);
+            return Ok(instance);
+        }
         let mut store = store(component, host);
+        // An instance may ask who it runs for as soon as it is made.
         store.data_mut().begin(request, log);
         let bindings = component.instantiate(&mut store).await?;
         Ok(Instance { store, bindings, uses: 0 })
@@ -71,12 +76,9 @@ impl Instance {
 pub(crate) struct Idle(Mutex<Vec<(Instance, OwnedSemaphorePermit)>>);
 
 impl Idle {
-    /// The one that waits the shortest, for this attempt; or the attempt back.
-    pub(crate) fn take(&self, request: ActivityRequest, log: &ActivityLog) -> Result<Instance, ActivityRequest> {
+    fn pop(&self) -> Option<Instance> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some((mut instance, _place)) = waiting else { return Err(request) };
-        instance.store.data_mut().begin(request, log);
-        Ok(instance)
+        waiting.map(|(instance, _place)| instance)
     }
 
     /// Keeps an instance that has returned, if it is fit for another attempt and there is a place.

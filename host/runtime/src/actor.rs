@@ -22,9 +22,11 @@ use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState,
 use rehydrate_guest::{LogLine, WorkflowGuest};
 use rehydrate_store::{InstanceRow, Store, TimerRow, UnderWay};
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use process::HOST_FAULT;
@@ -32,6 +34,14 @@ pub use start::{START_SCOPE, StartPlan, repeated};
 
 /// Guests that run or commit at once, besides those that wait in memory.
 pub const ACTIVE_GUESTS_MAX: usize = 512;
+
+/// Instances that take turns at once, or wait for a quick commit; more wait, in the order in which they came. With
+/// many more of them than the processor's caches hold, each would find everything it needs gone whenever it comes to
+/// its next step.
+const PLACES: usize = 128;
+
+/// Steps that an instance takes before it goes to the end of that queue.
+const STEPS_IN_PLACE_MAX: u64 = 32;
 
 /// Inputs that may wait in one mailbox.
 const MAILBOX_MAX: usize = 10_000;
@@ -116,6 +126,8 @@ pub struct Instances {
     pub config: RuntimeConfig,
     pub counters: Counters,
     room: Arc<Semaphore>,
+    /// Places for instances that take turns.
+    places: Semaphore,
     slots: Mutex<HashMap<InstanceKey, Slot>>,
     tasks: AtomicUsize,
     idle: tokio::sync::Notify,
@@ -152,6 +164,7 @@ impl Instances {
             timers: Arc::default(),
             admission: Admission::new(store.clone(), config.free_bytes_min),
             room: Arc::new(Semaphore::new(config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX))),
+            places: Semaphore::new(PLACES),
             slots: Mutex::default(),
             tasks: AtomicUsize::new(0),
             idle: tokio::sync::Notify::new(),
@@ -232,9 +245,10 @@ impl Instances {
     }
 
     /// The task of an instance: takes turns until its mailbox is empty, then runs the attempt that this led to,
-    /// and tells the instance how it ended.
+    /// and tells the instance how it ended. It has a place while it does so, for so many steps at a time.
     async fn run(self: Arc<Self>, key: InstanceKey) {
-        loop {
+        let mut place = self.places.acquire().await;
+        for step in 1_u64.. {
             // Boxed: what a turn and an attempt need while they last is then memory that the last one has just given
             // back, and not a part of each task, which is cold by the time that hundreds of others had their turn.
             let attempt = Box::pin(self.take_turns_while_posted(key)).await;
@@ -242,11 +256,35 @@ impl Instances {
                 self.idle.notify_waiters();
             }
             let Some(attempt) = attempt else { return };
-            let Some(post) = Box::pin(workers::attempt(&self, attempt)).await else { return };
+            let mut attempt = Box::pin(workers::attempt(&self, attempt));
+            let post = match poll_fn(|task| Poll::Ready(attempt.as_mut().poll(task))).await {
+                Poll::Ready(post) => post,
+                Poll::Pending => {
+                    drop(place);
+                    let post = attempt.await;
+                    place = self.places.acquire().await;
+                    post
+                }
+            };
+            let Some(post) = post else { return };
             if !self.put_in_mailbox(key, post) {
                 return;
             }
+            if step % STEPS_IN_PLACE_MAX == 0 {
+                drop(place);
+                place = self.places.acquire().await;
+            }
         }
+    }
+
+    /// Gives others the place of the task that calls it for as long as that takes.
+    async fn without_place<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.places.add_permits(1);
+        let waited = wait.await;
+        if let Ok(place) = self.places.acquire().await {
+            place.forget();
+        }
+        waited
     }
 
     /// Empties the mailbox. Attempts that the turns led to are handed to workers, but for one that may be run

@@ -202,6 +202,14 @@ impl Catalog {
         }
     }
 
+    /// The workflow component of that digest, if it need not be compiled or read first.
+    pub fn loaded_workflow(&self, digest: Digest) -> Option<WorkflowComponent> {
+        match self.slot(digest).get() {
+            Some(Component::Workflow(workflow)) => Some(workflow.clone()),
+            _ => None,
+        }
+    }
+
     /// The workflow component of that digest.
     pub async fn workflow_component(&self, digest: Digest) -> Result<WorkflowComponent, RuntimeError> {
         match self.component(digest).await? {

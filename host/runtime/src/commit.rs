@@ -1,9 +1,10 @@
 //! The way to the commit thread from async code: a bounded number of requests under way, an answer each.
 
 use crate::error::{ErrorKind, RuntimeError};
-use rehydrate_store::{Batch, CommitError, Committer, CommitterOptions, CommitterStats, Store};
+use rehydrate_store::{Batch, CommitError, CommitHere, Committer, CommitterOptions, CommitterStats, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 /// Requests that may be under way: as many as the commit thread's queue takes, so that handing one over
@@ -12,6 +13,9 @@ const UNDER_WAY_MAX: usize = 4096;
 
 /// Commits on an async thread between which it does nothing else.
 const BLOCKED_IN_A_ROW_MAX: u32 = 32;
+
+/// A commit that takes longer lets others take turns meanwhile.
+const SLOW: Duration = Duration::from_millis(4);
 
 /// Commits batches.
 pub struct Commits {
@@ -40,17 +44,17 @@ impl Commits {
     /// Commits one batch; returns once it is durable, or refused. `alone`: nobody else has anything to do, so this
     /// thread may be blocked for the length of a sync.
     pub async fn commit(&self, batch: Batch, alone: bool) -> Result<Result<(), CommitError>, RuntimeError> {
-        let here = if alone { self.committer.commit_here(batch) } else { Err(batch) };
-        let batch = match here {
-            Ok(result) => {
+        match if alone { self.committer.commit_here(&batch) } else { CommitHere::Busy } {
+            CommitHere::Busy => {}
+            CommitHere::Failed => return Err(stopped()),
+            CommitHere::Committed(result) => {
                 // Whether somebody has come meanwhile is seen at the latest after some syncs.
-                if self.here.fetch_add(1, Ordering::Relaxed) % BLOCKED_IN_A_ROW_MAX == 0 {
+                if self.here.fetch_add(1, Ordering::Relaxed).is_multiple_of(BLOCKED_IN_A_ROW_MAX) {
                     tokio::task::yield_now().await;
                 }
-                return result.ok_or_else(stopped);
+                return Ok(result);
             }
-            Err(batch) => batch,
-        };
+        }
         let _permit = self.under_way.acquire().await.map_err(|_| stopped())?;
         let (tell, told) = oneshot::channel();
         let acknowledge = Box::new(move |result| drop(tell.send(result)));
@@ -58,6 +62,11 @@ impl Commits {
             return Err(stopped());
         }
         told.await.map_err(|_| stopped())
+    }
+
+    /// Whether the disk lets one wait.
+    pub fn is_slow(&self) -> bool {
+        self.committer.stats().last > SLOW
     }
 
     /// What the commit thread has done.

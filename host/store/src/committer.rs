@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Called once, on the commit thread, when the outcome of a batch is known: it must be quick and not block.
 /// It is dropped uncalled if the store fails.
@@ -48,6 +49,17 @@ pub enum SubmitError {
     /// The committer was stopped, or the store failed.
     #[error("the committer has stopped; restart the host")]
     Stopped(Box<Request>),
+}
+
+/// What became of a batch that was to be committed where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CommitHere {
+    /// It is durable, or was refused.
+    Committed(Result<(), CommitError>),
+    /// Others commit, or the committer was stopped; nothing was done. The batch is to be submitted.
+    Busy,
+    /// The store has failed.
+    Failed,
 }
 
 /// How the committer works.
@@ -86,6 +98,8 @@ pub struct CommitterStats {
     pub batches: u64,
     /// Bytes of those batches, roughly.
     pub bytes: u64,
+    /// How long the last write took.
+    pub last: Duration,
 }
 
 #[derive(Default)]
@@ -93,6 +107,7 @@ struct Counters {
     commits: AtomicU64,
     batches: AtomicU64,
     bytes: AtomicU64,
+    last_nanos: AtomicU64,
 }
 
 #[derive(Default)]
@@ -169,20 +184,17 @@ impl Committer {
         self.shared.enqueue(Request { batch, acknowledge }, false)
     }
 
-    /// Commits a batch on this thread, which it blocks meanwhile, if nothing else is to be committed; else gives
-    /// the batch back, to be submitted. None as the result: the store has failed, or the committer was stopped.
-    pub fn commit_here(&self, batch: Batch) -> Result<Option<Result<(), CommitError>>, Batch> {
+    /// Commits a batch on this thread, which it blocks meanwhile, if nothing else is to be committed.
+    pub fn commit_here(&self, batch: &Batch) -> CommitHere {
         {
             let mut queue = self.shared.lock();
             if !queue.is_quiet() {
-                return Err(batch);
+                return CommitHere::Busy;
             }
             queue.busy = true;
         }
-        let batches = [batch];
-        let bytes = batches[0].len_bytes();
-        let committed = self.shared.commit(&batches, bytes);
-        Ok(committed.ok().and_then(|mut results| results.pop()))
+        let committed = self.shared.commit(std::slice::from_ref(batch), batch.len_bytes());
+        committed.ok().and_then(|mut results| results.pop()).map_or(CommitHere::Failed, CommitHere::Committed)
     }
 
     /// Takes no more requests, commits and acknowledges those in the queue, and returns when that is done.
@@ -198,11 +210,12 @@ impl Committer {
 
     /// What was done so far.
     pub fn stats(&self) -> CommitterStats {
-        let Counters { commits, batches, bytes } = &self.shared.counters;
+        let Counters { commits, batches, bytes, last_nanos } = &self.shared.counters;
         CommitterStats {
             commits: commits.load(Ordering::Relaxed),
             batches: batches.load(Ordering::Relaxed),
             bytes: bytes.load(Ordering::Relaxed),
+            last: Duration::from_nanos(last_nanos.load(Ordering::Relaxed)),
         }
     }
 }
@@ -259,11 +272,14 @@ impl Shared {
 
     /// One commit; the queue says already that it is under way. After an error nothing is committed any more.
     fn commit(&self, batches: &[Batch], bytes: usize) -> Result<Vec<Result<(), CommitError>>, StoreError> {
+        let began = Instant::now();
         let committed =
             catch_unwind(AssertUnwindSafe(|| self.store.commit(batches))).unwrap_or(Err(StoreError::Panicked));
         match &committed {
             Ok(_) => {
                 let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+                let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                self.counters.last_nanos.store(nanos, Ordering::Relaxed);
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.counters.batches.fetch_add(wide(batches.len()), Ordering::Relaxed);
                 self.counters.bytes.fetch_add(wide(bytes), Ordering::Relaxed);

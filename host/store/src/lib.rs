@@ -22,7 +22,9 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use committer::{Acknowledge, Committer, CommitterOptions, CommitterStats, OnFatal, Request, SubmitError};
+pub use committer::{
+    Acknowledge, CommitHere, Committer, CommitterOptions, CommitterStats, OnFatal, Request, SubmitError,
+};
 pub use error::{CommitError, OpenError, StoreError};
 pub use memory::MemoryStore;
 pub use rocks::{RocksStore, StoreOptions};

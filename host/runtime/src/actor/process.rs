@@ -298,7 +298,8 @@ impl Instances {
         let mut slices = 0;
         let step = loop {
             match live.guest.step() {
-                Step::Yielded => tokio::task::yield_now().await,
+                // It computes: others come first.
+                Step::Yielded => self.without_place(tokio::task::yield_now()).await,
                 other => break other,
             }
             slices += 1;
@@ -348,7 +349,10 @@ impl Instances {
     async fn rehydrate(self: &Arc<Self>, key: InstanceKey, work: &mut Work) -> Result<LiveGuest, RuntimeError> {
         let room = self.room.clone().acquire_owned().await.map_err(|_| internal("the host has stopped"))?;
         let row = &work.resident.row;
-        let component = self.catalog.workflow_component(row.digest).await?;
+        let component = match self.catalog.loaded_workflow(row.digest) {
+            Some(component) => component,
+            None => self.without_place(self.catalog.workflow_component(row.digest)).await?,
+        };
         let origin = CallbackOrigin { base_url: self.config.public_url.clone(), key_id: self.keys.current() };
         let events = std::mem::take(&mut work.events);
         let replay = Replay::new(events, row.ran_through, self.config.limits.clone(), origin)
@@ -434,7 +438,9 @@ impl Instances {
         let (batch, release) = turn.finish(Some(&resident.row));
         let wrote_row = batch.row.is_some();
         if !writes_nothing {
-            self.commits.commit(batch, self.is_alone()).await?.map_err(commit_refused)?;
+            let commit = self.commits.commit(batch, self.is_alone());
+            let committed = if self.commits.is_slow() { self.without_place(commit).await } else { commit.await };
+            committed?.map_err(commit_refused)?;
             self.counters.turns.fetch_add(1, Ordering::Relaxed);
         }
         if wrote_row {

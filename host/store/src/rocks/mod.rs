@@ -46,7 +46,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
             log_bytes_kept: 1 << 20,
-            cache_bytes: 8 << 20,
+            cache_bytes: 32 << 20,
             write_buffer_bytes: 24 << 20,
             mark_commits: 10_000,
             mark_interval: Duration::from_secs(1),

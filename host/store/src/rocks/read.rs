@@ -18,8 +18,9 @@ fn unread(family: Family, error: &rocksdb::Error) -> StoreError {
     StoreError::Read { what: format!("`{}`", family.name()), reason: error.to_string() }
 }
 
-fn bounded(from: Vec<u8>, until: Vec<u8>) -> ReadOptions {
+fn bounded(family: Family, from: Vec<u8>, until: Vec<u8>) -> ReadOptions {
     let mut options = ReadOptions::default();
+    options.set_prefix_same_as_start(family.is_read_by_run());
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(until);
     options
@@ -53,7 +54,7 @@ impl RocksStore {
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
-        for entry in self.db.iterator_cf_opt(self.family(family)?, bounded(from, until), mode).take(limit) {
+        for entry in self.db.iterator_cf_opt(self.family(family)?, bounded(family, from, until), mode).take(limit) {
             let (key, value) = entry.map_err(|e| unread(family, &e))?;
             found.push(parse(&key, &value)?);
         }
@@ -82,7 +83,7 @@ impl RocksStore {
     ) -> Result<Vec<(EventId, Vec<u8>)>, StoreError> {
         let mut expected = EventId(from.0.max(1));
         let mut found = Vec::new();
-        let bounds = bounded(keys::run(key, run).to_vec(), end_of_run(key, run));
+        let bounds = bounded(Family::Events, keys::run(key, run).to_vec(), end_of_run(key, run));
         let mut records = self.db.raw_iterator_cf_opt(self.family(Family::Events)?, bounds);
         // The record that has the first event wanted may begin with an earlier one.
         records.seek_for_prev(keys::numbered(key, run, expected.0));
@@ -219,7 +220,7 @@ impl RocksStore {
             }
             let (from, until) = index_bounds(state, query);
             if from < until {
-                let entries = snapshot.iterator_cf_opt(index, bounded(from, until), IteratorMode::Start);
+                let entries = snapshot.iterator_cf_opt(index, bounded(Family::Index, from, until), IteratorMode::Start);
                 merge.states.push(StateEntries { state, entries, next: None });
             }
         }

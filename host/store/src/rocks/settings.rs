@@ -1,6 +1,9 @@
 //! How RocksDB is set up, and why. A setting that durability hangs on is set even where it is the default.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteOptions};
+use crate::keys::RUN_BYTES;
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, SliceTransform, WriteOptions,
+};
 
 /// The kinds of data, each in a column family of its own: they are read and dropped in different ways.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +68,11 @@ impl Family {
         matches!(self, Family::Index | Family::Timers | Family::Tasks | Family::DedupTimes)
     }
 
+    /// Whether every read is of one run.
+    pub(super) fn is_read_by_run(self) -> bool {
+        self == Family::Events
+    }
+
     /// Whether single keys are asked for that are mostly not there: a filter answers that without the disk.
     fn asks_for_absent_keys(self) -> bool {
         matches!(self, Family::Events | Family::Instances | Family::Log | Family::Dedup)
@@ -123,6 +131,12 @@ pub(crate) fn family(family: Family, cache: &Cache) -> Options {
         table.set_bloom_filter(10.0, false);
     }
     let mut options = Options::default();
+    if family.is_read_by_run() {
+        // The filters know runs and not single records: so they are small, and a scan of a run's events looks only
+        // into those tables that have some.
+        table.set_whole_key_filtering(false);
+        options.set_prefix_extractor(SliceTransform::create_fixed_prefix(RUN_BYTES));
+    }
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(16 << 20);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    CommitError, Committer, CommitterOptions, Cursor, InstanceStateTag, ListPage, ListQuery, MemoryStore,
+    CommitError, CommitHere, Committer, CommitterOptions, Cursor, InstanceStateTag, ListPage, ListQuery, MemoryStore,
     PutDeployment, StoreError, SubmitError,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,26 +193,28 @@ fn a_batch_that_would_be_alone_is_committed_where_it_is_and_any_other_waits_its_
     let (store, entries) = Gated::new(true);
     let (options, _told) = telling();
     let committer = Arc::new(Committer::start(store.clone(), options).unwrap());
-    assert_eq!(committer.commit_here(events(1, 0, 1)), Ok(Some(Ok(()))));
-    assert!(matches!(committer.commit_here(events(1, 0, 1)), Ok(Some(Err(CommitError::Conflict { .. })))));
+    let done = CommitHere::Committed(Ok(()));
+    assert_eq!(committer.commit_here(&events(1, 0, 1)), done);
+    let again = committer.commit_here(&events(1, 0, 1));
+    assert!(matches!(again, CommitHere::Committed(Err(CommitError::Conflict { .. }))), "{again:?}");
     store.close_gate();
     let here = {
         let committer = Arc::clone(&committer);
-        std::thread::spawn(move || committer.commit_here(events(1, 1, 1)))
+        std::thread::spawn(move || committer.commit_here(&events(1, 1, 1)))
     };
     assert_eq!((0..3).map(|_| entries.recv_timeout(PATIENCE).unwrap()).collect::<Vec<_>>(), [1, 1, 1]);
-    assert_eq!(committer.commit_here(events(2, 0, 1)), Err(events(2, 0, 1)), "one commit at a time");
+    assert_eq!(committer.commit_here(&events(2, 0, 1)), CommitHere::Busy, "one commit at a time");
     let (to, results) = channel();
     for n in 0..2 {
         committer.submit(events(2, n, 1), acknowledge(&to, n)).unwrap();
     }
     store.open_gate();
-    assert_eq!(here.join().unwrap(), Ok(Some(Ok(()))));
+    assert_eq!(here.join().unwrap(), done);
     assert_eq!((0..2).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect::<Vec<_>>(), [(0, Ok(())), (1, Ok(()))]);
-    assert_eq!(committer.commit_here(events(3, 0, 1)), Err(events(3, 0, 1)), "others came together just now");
+    assert_eq!(committer.commit_here(&events(3, 0, 1)), CommitHere::Busy, "others came together just now");
     committer.stop();
     assert_eq!((committer.stats().commits, committer.stats().batches), (4, 5));
-    assert_eq!(committer.commit_here(events(3, 0, 1)), Err(events(3, 0, 1)), "it was stopped");
+    assert_eq!(committer.commit_here(&events(3, 0, 1)), CommitHere::Busy, "it was stopped");
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn a_write_that_fails_where_the_batch_is_ends_the_committer_as_well() {
     let (options, told) = telling();
     let committer = Committer::start(store.clone(), options).unwrap();
     store.fails.store(true, Ordering::SeqCst);
-    assert_eq!(committer.commit_here(events(1, 0, 1)), Ok(None));
+    assert_eq!(committer.commit_here(&events(1, 0, 1)), CommitHere::Failed);
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(StoreError::Write { .. })));
     assert!(matches!(committer.submit(events(1, 0, 1), Box::new(|_| ())), Err(SubmitError::Stopped(_))));
     committer.stop();
