@@ -180,20 +180,15 @@ impl Runtime {
 
     /// How an instance stands, as soon as it has ended, at the latest after `patience`.
     pub async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, RuntimeError> {
-        let mut ends = self.instances.watchers.watch_end(identity::instance_key(id));
-        let until = tokio::time::sleep(patience);
-        tokio::pin!(until);
-        loop {
-            let (key, row) = self.row(id)?;
-            if row.state.is_closed() || until.is_elapsed() {
-                return self.result_of(key, row);
-            }
-            tokio::select! {
-                biased;
-                () = ends.next() => {}
-                () = &mut until => {}
-            }
+        let mut end = self.instances.watchers.watch_end(identity::instance_key(id));
+        let (key, row) = self.row(id)?;
+        if !row.state.is_closed()
+            && let Ok(result) = tokio::time::timeout(patience, end.result()).await
+        {
+            return Ok((*result).clone());
         }
+        let (_, row) = if row.state.is_closed() { (key, row) } else { self.row(id)? };
+        self.result_of(key, row)
     }
 
     fn result_of(&self, key: InstanceKey, row: InstanceRow) -> Result<InstanceResult, RuntimeError> {

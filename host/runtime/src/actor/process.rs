@@ -1,7 +1,7 @@
 //! Taking turns: deciding inputs, running the guest, committing, releasing.
 
 use super::{Instances, LiveGuest, Post, Reply, Resident};
-use crate::api::StartReply;
+use crate::api::{InstanceResult, StartReply};
 use crate::catalog::internal;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::tokens::RunUrls;
@@ -10,7 +10,7 @@ use crate::workers::Dispatch;
 use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
-    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
+    Answer, Effect, Event, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
@@ -450,6 +450,9 @@ impl Instances {
             resident.stored_under_way = Some(under_way);
         }
         resident.stored_last = resident.state.last;
+        if release.ended {
+            self.watchers.notify_end(key, || resident.result());
+        }
         resident.dispatch.extend(self.release(key, release));
         Ok(())
     }
@@ -463,7 +466,7 @@ impl Instances {
             self.timers.put(due);
         }
         if release.notify {
-            self.watchers.notify(key, release.ended);
+            self.watchers.notify(key);
         }
         release.dispatch
     }
@@ -514,6 +517,18 @@ impl Resident {
         let (stored, stored_last) = (Some(row.index_keys()), state.last);
         let (guest, stored_under_way, dispatch) = (None, None, Vec::new());
         Box::new(Resident { row, state, guest, stored, stored_last, stored_under_way, dispatch })
+    }
+
+    /// How the run has ended, if it has.
+    fn result(&self) -> Option<InstanceResult> {
+        let outcome = match &self.state.lifecycle {
+            Lifecycle::Running => return None,
+            Lifecycle::Completed(output) => Ok(output.clone()),
+            Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => Err(failure.clone()),
+            Lifecycle::Terminated(reason) => Err(Failure::terminated(reason)),
+        };
+        let InstanceRow { id, run, state, .. } = &self.row;
+        Some(InstanceResult { id: id.clone(), run: *run, state: *state, outcome: Some(outcome) })
     }
 
     /// Brings the row up to the state; whether it then says something that the events don't.

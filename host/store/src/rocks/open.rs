@@ -7,7 +7,7 @@ use crate::error::{OpenError, StoreError};
 use crate::keys;
 use crate::mark::{self, MARK_FILE, MarkPace, Marker};
 use crate::rows::UnderWay;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, IteratorMode, LruCacheOptions, Options, WriteBatch};
 use rustix::fs::FlockOperation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -96,7 +96,11 @@ fn refuse_behind(path: &Path, marked: u64, found: u64) -> Result<(), OpenError> 
 
 fn open_database(directory: &Path, exists: bool, options: &StoreOptions) -> Result<DB, rocksdb::Error> {
     let database = settings::database(!exists, options.write_buffer_bytes);
-    let cache = Cache::new_lru_cache(options.cache_bytes);
+    // Few shards, so that each has room for the largest block.
+    let mut lru = LruCacheOptions::default();
+    lru.set_capacity(options.cache_bytes);
+    lru.set_num_shard_bits(2);
+    let cache = Cache::new_lru_cache_opts(&lru);
     let known = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), settings::family(family, &cache)));
     // A newer build may have made families that this one does not know. They must be opened too, or the
     // database says so in words that don't name the cause; its format is looked at next.

@@ -85,10 +85,13 @@ impl RocksStore {
         let mut found = Vec::new();
         let bounds = bounded(Family::Events, keys::run(key, run).to_vec(), end_of_run(key, run));
         let mut records = self.db.raw_iterator_cf_opt(self.family(Family::Events)?, bounds);
+        let first = keys::numbered(key, run, expected.0);
         // The record that has the first event wanted may begin with an earlier one.
-        records.seek_for_prev(keys::numbered(key, run, expected.0));
+        if expected > EventId(1) {
+            records.seek_for_prev(first);
+        }
         if !records.valid() {
-            records.seek_to_first();
+            records.seek(first);
         }
         while let Some((at, record)) = records.item() {
             let first = first_of_record(at)?;

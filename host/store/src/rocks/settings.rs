@@ -2,7 +2,8 @@
 
 use crate::keys::RUN_BYTES;
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options, SliceTransform, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, LogLevel, Options,
+    SliceTransform, WriteOptions,
 };
 
 /// The kinds of data, each in a column family of its own: they are read and dropped in different ways.
@@ -127,6 +128,11 @@ pub(crate) fn family(family: Family, cache: &Cache) -> Options {
     // Filters and indexes count against the cache instead of growing with the data.
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts, of which a read takes one: those of a large table would not fit into a small cache, and be read again
+    // and again.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_pin_top_level_index_and_filter(true);
     if family.asks_for_absent_keys() {
         table.set_bloom_filter(10.0, false);
     }
