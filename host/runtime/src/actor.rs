@@ -270,7 +270,7 @@ impl Instances {
             if !self.put_in_mailbox(key, post) {
                 return;
             }
-            if step % STEPS_IN_PLACE_MAX == 0 {
+            if step.is_multiple_of(STEPS_IN_PLACE_MAX) {
                 drop(place);
                 place = self.places.acquire().await;
             }

@@ -98,9 +98,9 @@ fn read_total(out: &Path) -> anyhow::Result<u64> {
 
 /// The sum at the end of what callgrind writes: `totals: 123`, or `summary: 123`.
 fn total(text: &str) -> Option<u64> {
-    let numbers =
+    let mut numbers =
         text.lines().filter_map(|line| line.strip_prefix("totals:").or_else(|| line.strip_prefix("summary:")));
-    numbers.last()?.split_whitespace().next()?.parse().ok()
+    numbers.next_back()?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn crash_batch(instance: u8, last: u64) -> Batch {
         row: Some(newest),
         put_timers: vec![timer(i64::try_from(id).unwrap(), instance, id)],
         drop_timers: vec![timer(i64::try_from(last).unwrap(), instance, last)],
-        under_way: Some(UnderWay { activities: true, guest: id % 4 == 0 }),
+        under_way: Some(UnderWay { activities: true, guest: id.is_multiple_of(4) }),
         log: vec![line(1)],
         ..events(instance, last, 2)
     }
@@ -114,7 +114,7 @@ fn assert_whole(store: &dyn Store, acknowledged: &[u64]) {
         }
         assert_eq!(store.instance(key(instance)).unwrap().unwrap().last_event, EventId(last));
         timers.push(timer(i64::try_from(last).unwrap(), instance, last));
-        tasks.push(task(instance, UnderWay { activities: true, guest: last % 4 == 0 }));
+        tasks.push(task(instance, UnderWay { activities: true, guest: last.is_multiple_of(4) }));
         let (number, _) = store.log(key(instance), RUN, 0, 99).unwrap().pop().unwrap();
         assert_eq!(number, last / 2);
     }
