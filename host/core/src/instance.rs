@@ -242,6 +242,16 @@ impl InstanceState {
         self.lifecycle != Lifecycle::Running
     }
 
+    /// How it has ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.lifecycle {
+            Lifecycle::Running => None,
+            Lifecycle::Completed(output) => Some(Ok(output.clone())),
+            Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => Some(Err(failure.clone())),
+            Lifecycle::Terminated(reason) => Some(Err(Failure::terminated(reason))),
+        }
+    }
+
     /// Signals that arrived and were not taken yet.
     pub fn buffered_signals(&self) -> usize {
         self.signals.buffered()

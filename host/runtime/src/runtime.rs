@@ -14,9 +14,7 @@ use crate::workers::{Outbound, Workers};
 use crate::{clock, identity, load, replay_check, timers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
-use rehydrate_core::{
-    Answer, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Json, Lifecycle, Limits, RunNumber,
-};
+use rehydrate_core::{Answer, EventBody, EventId, Input, InstanceKey, Json, Limits, RunNumber};
 use rehydrate_guest::{ActivityHost, GuestEngine, GuestSettings, Level};
 use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, Store};
 use std::sync::Arc;
@@ -164,7 +162,11 @@ impl Runtime {
         };
         let now = clock::now();
         let since = |op, attempt| instances.workers.executing_since(key, row.run, op, attempt);
-        let (output, failure) = result(&state);
+        let (output, failure) = match state.outcome() {
+            None => (None, None),
+            Some(Ok(output)) => (Some(output), None),
+            Some(Err(failure)) => (None, Some(failure)),
+        };
         Ok(InstanceDetail {
             input,
             output,
@@ -508,15 +510,6 @@ async fn housekeeping(instances: Arc<Instances>) {
             Err(error) => tracing::error!(%error, "housekeeping failed"),
         }
         tokio::time::sleep(HOUSEKEEPING_EVERY).await;
-    }
-}
-
-fn result(state: &InstanceState) -> (Option<Json>, Option<Failure>) {
-    match &state.lifecycle {
-        Lifecycle::Running => (None, None),
-        Lifecycle::Completed(output) => (Some(output.clone()), None),
-        Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => (None, Some(failure.clone())),
-        Lifecycle::Terminated(reason) => (None, Some(Failure::terminated(reason))),
     }
 }
 

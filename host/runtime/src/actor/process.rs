@@ -10,7 +10,7 @@ use crate::workers::Dispatch;
 use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
-    Answer, Effect, Event, EventBody, EventId, Failure, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
+    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
@@ -521,14 +521,9 @@ impl Resident {
 
     /// How the run has ended, if it has.
     fn result(&self) -> Option<InstanceResult> {
-        let outcome = match &self.state.lifecycle {
-            Lifecycle::Running => return None,
-            Lifecycle::Completed(output) => Ok(output.clone()),
-            Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => Err(failure.clone()),
-            Lifecycle::Terminated(reason) => Err(Failure::terminated(reason)),
-        };
         let InstanceRow { id, run, state, .. } = &self.row;
-        Some(InstanceResult { id: id.clone(), run: *run, state: *state, outcome: Some(outcome) })
+        let outcome = Some(self.state.outcome()?);
+        Some(InstanceResult { id: id.clone(), run: *run, state: *state, outcome })
     }
 
     /// Brings the row up to the state; whether it then says something that the events don't.
