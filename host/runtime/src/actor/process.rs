@@ -97,11 +97,15 @@ impl Instances {
     async fn take_turn(
         self: &Arc<Self>,
         key: InstanceKey,
-        resident: Option<Box<Resident>>,
+        mut resident: Option<Box<Resident>>,
         posts: Vec<Post>,
     ) -> Option<Box<Resident>> {
         if posts.is_empty() {
             return resident;
+        }
+        // Attempts of a turn before this one: without its guest the instance is loaded anew, and would forget them.
+        if let Some(resident) = &mut resident {
+            self.spawn_attempts(resident.dispatch.drain(..));
         }
         let mut work = match self.begin(key, resident) {
             Ok(Some(work)) => work,
