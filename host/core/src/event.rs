@@ -6,14 +6,20 @@
 //! new field in a variant needs a new format byte, as old bytes would not have it. The id is not in the
 //! bytes: it is the event's place in the store.
 
+use crate::child::ChildOptions;
+use crate::entity::EntityId;
 use crate::failure::{Failure, Json, Outcome};
-use crate::ids::{AttemptNumber, Digest, EventId};
+use crate::ids::{AttemptNumber, Digest, EventId, RunNumber};
+use crate::message::Parent;
 use crate::retry::ActivityOptions;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The version of the event format that this build writes.
-pub const EVENT_FORMAT: u8 = 1;
+pub const EVENT_FORMAT: u8 = 2;
+
+/// The format before, whose first event said nothing of where its run comes from.
+const FORMAT_WITHOUT_LINEAGE: u8 = 1;
 
 /// One event of a run's history.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -27,6 +33,20 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub body: EventBody,
+}
+
+/// Where a run comes from, if it was not simply started.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Whose child it is.
+    pub parent: Option<Parent>,
+    /// How many instances stand above it.
+    pub depth: u32,
+    /// The run whose history it was made of, by a rewind: what the workflow was told of its run and of the URLs of its
+    /// callbacks still holds.
+    pub rewound_from: Option<RunNumber>,
+    /// Idempotency keys of signals that earlier runs have taken, the latest ones.
+    pub message_ids: Vec<String>,
 }
 
 /// What happened. `op` is the id of the event that began the operation.
@@ -46,6 +66,8 @@ pub enum EventBody {
         input: Json,
         /// The seed of all random numbers of the run.
         seed: u64,
+        /// Where the run comes from; none: from an ordinary start.
+        lineage: Option<Box<Lineage>>,
     },
     /// Command: an activity was scheduled; its first attempt may start.
     ActivityScheduled {
@@ -185,6 +207,114 @@ pub enum EventBody {
         /// Which limit, or which trap.
         failure: Failure,
     },
+    /// Command: a child workflow was started.
+    ChildStarted {
+        /// Its instance id.
+        id: String,
+        /// Its workflow.
+        workflow: String,
+        /// Its input.
+        input: Json,
+        /// Its options.
+        options: ChildOptions,
+    },
+    /// Inbound: an attempt of a child failed, another follows.
+    ChildAttemptFailed {
+        /// The child.
+        op: EventId,
+        /// The attempt that failed.
+        attempt: AttemptNumber,
+        /// Why it failed.
+        failure: Failure,
+        /// When the next attempt may start.
+        next_attempt: Timestamp,
+    },
+    /// Command: an instance was started that belongs to nobody.
+    StartSent {
+        /// Its instance id.
+        id: String,
+        /// Its workflow.
+        workflow: String,
+        /// Its version; none: the newest.
+        version: Option<String>,
+        /// Its input.
+        input: Json,
+    },
+    /// Command: a signal was sent to another instance.
+    SignalSent {
+        /// To which.
+        instance: String,
+        /// Its name.
+        name: String,
+        /// Its payload.
+        payload: Json,
+    },
+    /// Command: another instance was asked to cancel.
+    CancelSent {
+        /// Which.
+        instance: String,
+        /// Why.
+        reason: String,
+    },
+    /// Command: an entity was asked to do something.
+    EntityCalled {
+        /// Which.
+        entity: EntityId,
+        /// What.
+        operation: String,
+        /// With what.
+        input: Json,
+    },
+    /// Command: an entity was told to do something.
+    EntitySignalled {
+        /// Which.
+        entity: EntityId,
+        /// What.
+        operation: String,
+        /// With what.
+        input: Json,
+    },
+    /// Command: a lock over entities was asked for.
+    LockRequested {
+        /// Over which, in order of their ids.
+        entities: Vec<EntityId>,
+    },
+    /// Inbound: one of the entities granted the lock.
+    LockGranted {
+        /// The lock.
+        op: EventId,
+        /// How many have still to grant it; zero: it is held.
+        left: u32,
+    },
+    /// Command: the lock was given back.
+    LockReleased {
+        /// The lock.
+        op: EventId,
+    },
+    /// Inbound: the answer to a child, a start, a signal, a request to cancel, a call or a lock.
+    ReplyReceived {
+        /// What it answers.
+        op: EventId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Inbound: the instance was suspended: what comes in is recorded, and the workflow does not run.
+    InstanceSuspended {
+        /// Why.
+        reason: String,
+    },
+    /// Inbound: the workflow runs again.
+    InstanceResumed {
+        /// Why.
+        reason: String,
+    },
+    /// Command, the last: the workflow goes on in a new run.
+    InstanceContinued {
+        /// The new run's input.
+        input: Json,
+        /// With the newest version, or else with its own.
+        newest: bool,
+    },
 }
 
 impl EventBody {
@@ -202,6 +332,50 @@ impl EventBody {
                 | EventBody::InstanceCompleted { .. }
                 | EventBody::InstanceFailed { .. }
                 | EventBody::InstanceCancelled { .. }
+                | EventBody::ChildStarted { .. }
+                | EventBody::StartSent { .. }
+                | EventBody::SignalSent { .. }
+                | EventBody::CancelSent { .. }
+                | EventBody::EntityCalled { .. }
+                | EventBody::EntitySignalled { .. }
+                | EventBody::LockRequested { .. }
+                | EventBody::LockReleased { .. }
+                | EventBody::InstanceContinued { .. }
+        )
+    }
+
+    /// The operation that it is about, which an earlier event began.
+    pub fn op_mut(&mut self) -> Option<&mut EventId> {
+        match self {
+            EventBody::ActivityAttemptFailed { op, .. }
+            | EventBody::ActivityCompleted { op, .. }
+            | EventBody::ActivityFailed { op, .. }
+            | EventBody::TimerFired { op }
+            | EventBody::CallbackSettled { op, .. }
+            | EventBody::CallbackExpired { op }
+            | EventBody::OperationCancelled { op }
+            | EventBody::ChildAttemptFailed { op, .. }
+            | EventBody::LockGranted { op, .. }
+            | EventBody::LockReleased { op }
+            | EventBody::ReplyReceived { op, .. } => Some(op),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a command that begins an operation, which is known by this event's id.
+    pub fn begins_operation(&self) -> bool {
+        matches!(
+            self,
+            EventBody::ActivityScheduled { .. }
+                | EventBody::TimerStarted { .. }
+                | EventBody::CallbackCreated { .. }
+                | EventBody::SignalAwaited { .. }
+                | EventBody::ChildStarted { .. }
+                | EventBody::StartSent { .. }
+                | EventBody::SignalSent { .. }
+                | EventBody::CancelSent { .. }
+                | EventBody::EntityCalled { .. }
+                | EventBody::LockRequested { .. }
         )
     }
 
@@ -214,6 +388,7 @@ impl EventBody {
                 | EventBody::InstanceCancelled { .. }
                 | EventBody::InstanceTerminated { .. }
                 | EventBody::InstanceStopped { .. }
+                | EventBody::InstanceContinued { .. }
         )
     }
 
@@ -253,6 +428,20 @@ impl EventBody {
             EventBody::InstanceCancelled { .. } => "InstanceCancelled",
             EventBody::InstanceTerminated { .. } => "InstanceTerminated",
             EventBody::InstanceStopped { .. } => "InstanceStopped",
+            EventBody::ChildStarted { .. } => "ChildStarted",
+            EventBody::ChildAttemptFailed { .. } => "ChildAttemptFailed",
+            EventBody::StartSent { .. } => "StartSent",
+            EventBody::SignalSent { .. } => "SignalSent",
+            EventBody::CancelSent { .. } => "CancelSent",
+            EventBody::EntityCalled { .. } => "EntityCalled",
+            EventBody::EntitySignalled { .. } => "EntitySignalled",
+            EventBody::LockRequested { .. } => "LockRequested",
+            EventBody::LockGranted { .. } => "LockGranted",
+            EventBody::LockReleased { .. } => "LockReleased",
+            EventBody::ReplyReceived { .. } => "ReplyReceived",
+            EventBody::InstanceSuspended { .. } => "InstanceSuspended",
+            EventBody::InstanceResumed { .. } => "InstanceResumed",
+            EventBody::InstanceContinued { .. } => "InstanceContinued",
         }
     }
 
@@ -269,7 +458,30 @@ impl EventBody {
             }
             EventBody::CallbackCreated { name: callback, .. } => format!("{name} `{callback}` that never expires"),
             EventBody::SignalAwaited { name: signal } => format!("{name} `{signal}`"),
-            EventBody::OperationCancelled { op } => format!("{name} of event {op}"),
+            EventBody::OperationCancelled { op } | EventBody::LockReleased { op } => format!("{name} of event {op}"),
+            EventBody::ChildStarted { id, workflow, input, options } => {
+                format!("{name} `{id}` of workflow `{workflow}` with input {} and {options:?}", shortened(input))
+            }
+            EventBody::StartSent { id, workflow, version, input } => {
+                let version = version.as_deref().unwrap_or("newest");
+                format!("{name} `{id}` of workflow `{workflow}` ({version}) with input {}", shortened(input))
+            }
+            EventBody::SignalSent { instance, name: signal, payload } => {
+                format!("{name} `{signal}` to `{instance}` with {}", shortened(payload))
+            }
+            EventBody::CancelSent { instance, reason } => format!("{name} to `{instance}`: {}", shortened(reason)),
+            EventBody::EntityCalled { entity, operation, input }
+            | EventBody::EntitySignalled { entity, operation, input } => {
+                format!("{name} `{operation}` of `{entity}` with input {}", shortened(input))
+            }
+            EventBody::LockRequested { entities } => {
+                let entities: Vec<String> = entities.iter().map(ToString::to_string).collect();
+                format!("{name} over {}", shortened(&entities.join(", ")))
+            }
+            EventBody::InstanceContinued { input, newest } => {
+                let version = if *newest { "the newest" } else { "its own" };
+                format!("{name} with input {} and {version} version", shortened(input))
+            }
             EventBody::StatusSet { status } => format!("{name} to {}", shortened(status)),
             EventBody::ChangePatched { change } => format!("{name} `{change}`"),
             EventBody::InstanceCompleted { output } => format!("{name} with output {}", shortened(output)),
@@ -290,6 +502,20 @@ impl EventBody {
             EventBody::ChangePatched { change } => change.len(),
             EventBody::SignalReceived { name, payload, .. } => name.len() + payload.len(),
             EventBody::StatusSet { status } => status.len(),
+            EventBody::ChildStarted { id, workflow, input, options } => {
+                id.len() + workflow.len() + input.len() + options.len_bytes()
+            }
+            EventBody::StartSent { id, workflow, version, input } => {
+                id.len() + workflow.len() + input.len() + version.as_ref().map_or(0, String::len)
+            }
+            EventBody::SignalSent { instance, name, payload } => instance.len() + name.len() + payload.len(),
+            EventBody::CancelSent { instance, reason } => instance.len() + reason.len(),
+            EventBody::EntityCalled { entity, operation, input }
+            | EventBody::EntitySignalled { entity, operation, input } => {
+                entity.name.len() + entity.key.len() + operation.len() + input.len()
+            }
+            EventBody::LockRequested { entities } => entities.iter().map(|it| it.name.len() + it.key.len()).sum(),
+            EventBody::InstanceContinued { input, .. } => input.len(),
             EventBody::InstanceCompleted { output } => output.len(),
             EventBody::InstanceFailed { failure } | EventBody::InstanceCancelled { failure } => failure.len_bytes(),
             _ => 0,
@@ -343,6 +569,7 @@ impl Event {
         let (format, rest) = bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
         match *format {
             EVENT_FORMAT => {}
+            FORMAT_WITHOUT_LINEAGE => return decode_without_lineage(id, rest),
             newer if newer > EVENT_FORMAT => return Err(DecodeError::NewerFormat { id, found: newer }),
             _ => return Err(damaged("no build has written its format")),
         }
@@ -352,6 +579,27 @@ impl Event {
         }
         Ok(Event { id, time, cause, body })
     }
+}
+
+/// An event of the format before: only the first event of a run, variant 0, has other fields.
+fn decode_without_lineage(id: EventId, bytes: &[u8]) -> Result<Event, DecodeError> {
+    type Started = (String, String, String, Digest, Json, u64);
+    let damaged = |reason: String| DecodeError::Damaged { id, reason };
+    let head = postcard::take_from_bytes::<(Timestamp, EventId, u32)>(bytes);
+    let ((time, cause, variant), fields) = head.map_err(|e| damaged(e.to_string()))?;
+    let (body, left) = if variant == 0 {
+        let started = postcard::take_from_bytes::<Started>(fields);
+        let ((instance, workflow, version, digest, input, seed), left) = started.map_err(|e| damaged(e.to_string()))?;
+        (EventBody::InstanceStarted { instance, workflow, version, digest, input, seed, lineage: None }, left)
+    } else {
+        let ((_, _, body), left) =
+            postcard::take_from_bytes::<(Timestamp, EventId, EventBody)>(bytes).map_err(|e| damaged(e.to_string()))?;
+        (body, left)
+    };
+    if !left.is_empty() {
+        return Err(damaged("bytes are left over".to_owned()));
+    }
+    Ok(Event { id, time, cause, body })
 }
 
 #[cfg(test)]

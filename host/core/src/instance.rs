@@ -5,6 +5,8 @@
 //! | – | `InstanceStarted` | running |
 //! | running | `InstanceCompleted` / `InstanceFailed` / `InstanceCancelled` | completed / failed / cancelled |
 //! | running | `InstanceTerminated` / `InstanceStopped` | terminated / failed |
+//! | running | `InstanceContinued` | continued: the next run goes on |
+//! | running | `InstanceSuspended`, `InstanceResumed` | running; between the two the guest does not run |
 //! | any end | any input but a repeated callback | the same, answer `Gone` |
 //!
 //! Deciding and applying are apart: [`InstanceState::decide`] reads, [`InstanceState::apply`] changes, and
@@ -12,15 +14,19 @@
 
 use crate::activity::{ActivityEnd, ActivityState, AttemptReport, EndedAttempt};
 use crate::callback::{CallbackState, ClosedCallback};
-use crate::event::{Event, EventBody};
+use crate::child::{ChildState, ParentPlace};
+use crate::entity::LockState;
+use crate::event::{Event, EventBody, Lineage};
 use crate::failure::{Failure, FailureKind, Json, Outcome};
-use crate::ids::{AttemptNumber, Digest, EventId};
+use crate::ids::{AttemptNumber, Digest, EventId, RunNumber};
 use crate::limits::{LimitExceeded, Limits, check};
+use crate::message::{MessageBody, Outgoing, ReplyTo};
+use crate::remote::RemoteState;
 use crate::signal::SignalQueues;
 use crate::time::Timestamp;
 use crate::timer::TimerState;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Something from outside that the instance must take a position on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,6 +68,23 @@ pub enum Input {
         /// Why.
         reason: String,
     },
+    /// An order not to run until it is resumed.
+    Suspend {
+        /// Why.
+        reason: String,
+    },
+    /// An order to run again.
+    Resume {
+        /// Why.
+        reason: String,
+    },
+    /// The answer to a message.
+    Reply {
+        /// What it answers.
+        to: ReplyTo,
+        /// The answer.
+        outcome: Outcome,
+    },
 }
 
 /// What a timer row is for.
@@ -69,7 +92,7 @@ pub enum Input {
 pub enum TimerPurpose {
     /// A durable timer of the guest.
     Timer,
-    /// The next attempt of an activity.
+    /// The next attempt of an activity or a child.
     Retry,
     /// The limit of an activity over all attempts.
     ScheduleToClose,
@@ -111,6 +134,8 @@ pub enum Effect {
         /// The activity.
         op: EventId,
     },
+    /// Send a message, once what led to it is durable.
+    Send(Box<Outgoing>),
 }
 
 /// What the sender of an input is told.
@@ -170,6 +195,8 @@ pub enum Lifecycle {
     Cancelled(Failure),
     /// It was ended from outside, for this reason.
     Terminated(String),
+    /// It goes on in the next run.
+    Continued,
 }
 
 /// An operation that is under way.
@@ -188,6 +215,19 @@ pub enum Operation {
         /// Since when.
         since: Timestamp,
     },
+    /// A child workflow.
+    Child(ChildState),
+    /// A question to another instance.
+    Remote(RemoteState),
+    /// A lock that is not held yet.
+    Lock(LockState),
+}
+
+/// Why operations are given up: the event, and the reason in words.
+#[derive(Clone, Copy)]
+struct GivenUp<'a> {
+    event: EventId,
+    reason: &'a str,
 }
 
 /// The fold of one run's history.
@@ -203,6 +243,10 @@ pub struct InstanceState {
     pub custom_status: Option<Json>,
     /// The reason of a request to cancel, and its event.
     pub cancel_requested: Option<(EventId, String)>,
+    /// Since when it is suspended, and why.
+    pub suspended: Option<(Timestamp, String)>,
+    /// Where the run comes from.
+    pub lineage: Lineage,
     /// Operations under way, oldest first.
     pub open: BTreeMap<EventId, Operation>,
     /// The latest activities that ended, oldest first, as many as were asked for.
@@ -212,19 +256,25 @@ pub struct InstanceState {
     callbacks: BTreeMap<EventId, ClosedCallback>,
     signals: SignalQueues<()>,
     signal_waits: BTreeMap<EventId, (String, Timestamp)>,
-    message_ids: BTreeSet<String>,
+    /// Idempotency keys of signals, with the events that brought them.
+    message_ids: BTreeMap<String, EventId>,
+    held_locks: BTreeMap<EventId, LockState>,
     seed: u64,
+    id: String,
+    run: RunNumber,
 }
 
 impl InstanceState {
-    /// Before the first event. Keeps that many ended activities for the status.
-    pub fn new(ended_activities_kept: usize) -> InstanceState {
+    /// Before the first event of that run. Keeps that many ended activities for the status.
+    pub fn new(run: RunNumber, ended_activities_kept: usize) -> InstanceState {
         InstanceState {
             last: EventId::NONE,
             last_time: Timestamp::default(),
             lifecycle: Lifecycle::Running,
             custom_status: None,
             cancel_requested: None,
+            suspended: None,
+            lineage: Lineage::default(),
             open: BTreeMap::new(),
             ended_activities: VecDeque::new(),
             ended_activities_kept,
@@ -232,8 +282,11 @@ impl InstanceState {
             callbacks: BTreeMap::new(),
             signals: SignalQueues::default(),
             signal_waits: BTreeMap::new(),
-            message_ids: BTreeSet::new(),
+            message_ids: BTreeMap::new(),
+            held_locks: BTreeMap::new(),
             seed: 0,
+            id: String::new(),
+            run,
         }
     }
 
@@ -245,7 +298,7 @@ impl InstanceState {
     /// How it has ended, if it has.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.lifecycle {
-            Lifecycle::Running => None,
+            Lifecycle::Running | Lifecycle::Continued => None,
             Lifecycle::Completed(output) => Some(Ok(output.clone())),
             Lifecycle::Failed(failure) | Lifecycle::Cancelled(failure) => Some(Err(failure.clone())),
             Lifecycle::Terminated(reason) => Some(Err(Failure::terminated(reason))),
@@ -255,6 +308,16 @@ impl InstanceState {
     /// Signals that arrived and were not taken yet.
     pub fn buffered_signals(&self) -> usize {
         self.signals.buffered()
+    }
+
+    /// The events of the signals that nobody has taken, in order of arrival.
+    pub fn buffered_signal_events(&self) -> Vec<EventId> {
+        self.signals.buffered_events()
+    }
+
+    /// The idempotency keys of signals that are known, with the events that brought them.
+    pub fn known_message_ids(&self) -> impl Iterator<Item = (EventId, String)> {
+        self.message_ids.iter().map(|(id, event)| (*event, id.clone()))
     }
 
     /// Whether an activity has been scheduled and has not ended.
@@ -282,7 +345,7 @@ impl InstanceState {
         let decision = match input {
             Input::CallbackPosted { op, outcome, digest } => self.decide_posted(op, outcome, digest, now),
             // A sender that lost our answer gets it again, even if the signal was what ended the instance.
-            Input::Signal { message_id: Some(id), .. } if self.message_ids.contains(&id) => {
+            Input::Signal { message_id: Some(id), .. } if self.message_ids.contains_key(&id) => {
                 Decision::answer(Answer::Duplicate)
             }
             _ if self.is_closed() => Decision::answer(Answer::Gone),
@@ -303,8 +366,39 @@ impl InstanceState {
                 limits.check_payload("the reason to terminate", reason.len())?;
                 Decision::event(EventBody::InstanceTerminated { reason })
             }
+            Input::Suspend { .. } if self.suspended.is_some() => Decision::answer(Answer::Duplicate),
+            Input::Suspend { reason } => {
+                limits.check_payload("the reason to suspend", reason.len())?;
+                Decision::event(EventBody::InstanceSuspended { reason })
+            }
+            Input::Resume { .. } if self.suspended.is_none() => Decision::answer(Answer::Conflict),
+            Input::Resume { reason } => {
+                limits.check_payload("the reason to resume", reason.len())?;
+                Decision::event(EventBody::InstanceResumed { reason })
+            }
+            Input::Reply { to, outcome } => self.within_history(self.decide_reply(to, outcome, now), limits),
         };
         Ok(decision)
+    }
+
+    fn decide_reply(&self, to: ReplyTo, outcome: Outcome, now: Timestamp) -> Decision {
+        let op = to.op;
+        match (self.open.get(&op), outcome) {
+            (Some(Operation::Child(child)), outcome) => child.decide_reply(to, outcome, now, self.seed),
+            (Some(Operation::Remote(_)), outcome) => Decision::event(EventBody::ReplyReceived { op, outcome }),
+            (Some(Operation::Lock(lock)), Ok(_)) if lock.is_asking(to) => {
+                Decision::event(EventBody::LockGranted { op, left: lock.left_after_next() })
+            }
+            (Some(Operation::Lock(lock)), outcome @ Err(_)) if lock.is_asking(to) => {
+                Decision::event(EventBody::ReplyReceived { op, outcome })
+            }
+            _ => Decision::nothing(),
+        }
+    }
+
+    /// Where the children of this run stand.
+    fn place(&self) -> ParentPlace<'_> {
+        ParentPlace { instance: &self.id, run: self.run, depth: self.lineage.depth }
     }
 
     /// A failed attempt is the last one if the history is as long as it may be: retries come without the guest,
@@ -314,7 +408,11 @@ impl InstanceState {
             return decision;
         }
         for body in &mut decision.events {
-            let EventBody::ActivityAttemptFailed { op, attempt, started, failure, .. } = body else { continue };
+            let (EventBody::ActivityAttemptFailed { failure, .. } | EventBody::ChildAttemptFailed { failure, .. }) =
+                &*body
+            else {
+                continue;
+            };
             let reached = LimitExceeded {
                 name: "history-events".to_owned(),
                 what: format!(
@@ -325,7 +423,13 @@ impl InstanceState {
                 limit: limits.history_events,
             };
             let failure = Failure::new(FailureKind::Rejected, &reached.code(), reached.to_string());
-            *body = EventBody::ActivityFailed { op: *op, attempt: *attempt, started: Some(*started), failure };
+            *body = match &*body {
+                EventBody::ActivityAttemptFailed { op, attempt, started, .. } => {
+                    EventBody::ActivityFailed { op: *op, attempt: *attempt, started: Some(*started), failure }
+                }
+                EventBody::ChildAttemptFailed { op, .. } => EventBody::ReplyReceived { op: *op, outcome: Err(failure) },
+                _ => continue,
+            };
         }
         decision
     }
@@ -343,6 +447,7 @@ impl InstanceState {
             (Some(Operation::Timer(timer)), TimerPurpose::Timer) => timer.decide_due(op, now),
             (Some(Operation::Callback(callback)), TimerPurpose::CallbackExpiry) => callback.decide_due(op, now),
             (Some(Operation::Activity(activity)), _) => return activity.decide_due(op, purpose, now),
+            (Some(Operation::Child(child)), TimerPurpose::Retry) => return child.decide_due(op, now, self.place()),
             _ => None,
         };
         event.map_or_else(Decision::nothing, Decision::event)
@@ -373,19 +478,34 @@ impl InstanceState {
         self.last = event.id;
         self.last_time = self.last_time.max(event.time);
         match &event.body {
-            EventBody::InstanceStarted { seed, .. } => self.seed = *seed,
+            EventBody::InstanceStarted { instance, seed, lineage, .. } => {
+                self.seed = *seed;
+                self.id.clone_from(instance);
+                self.lineage = lineage.as_deref().cloned().unwrap_or_default();
+                let carried = self.lineage.message_ids.iter().map(|id| (id.clone(), EventId::NONE));
+                self.message_ids = carried.collect();
+            }
+            EventBody::InstanceSuspended { reason } => self.suspended = Some((event.time, reason.clone())),
+            EventBody::InstanceResumed { .. } => self.suspended = None,
             EventBody::StatusSet { status } => self.custom_status = Some(status.clone()),
             EventBody::ChangePatched { .. } => {}
             EventBody::CancelRequested { reason } => {
                 self.cancel_requested = Some((event.id, reason.clone()));
-                self.close_all(effects);
+                self.close_all(GivenUp { event: event.id, reason }, effects);
             }
-            body if body.is_terminal() => self.apply_terminal(body, effects),
-            EventBody::OperationCancelled { op } => self.apply_cancelled(*op, effects),
-            EventBody::ActivityScheduled { .. }
-            | EventBody::TimerStarted { .. }
-            | EventBody::CallbackCreated { .. }
-            | EventBody::SignalAwaited { .. } => self.apply_begun(event, effects),
+            body if body.is_terminal() => self.apply_terminal(event, effects),
+            EventBody::OperationCancelled { op } => self.apply_cancelled(*op, event.id, effects),
+            EventBody::LockReleased { op } => {
+                if let Some(lock) = self.held_locks.remove(op) {
+                    lock.release(*op, event.id, effects);
+                }
+            }
+            EventBody::EntitySignalled { entity, operation, input } => {
+                let body = MessageBody::Operation { operation: operation.clone(), input: input.clone() };
+                let to = entity.to_string();
+                effects.push(Effect::Send(Box::new(Outgoing { event: event.id, to, reply_to: None, body })));
+            }
+            body if body.begins_operation() => self.apply_begun(event, effects),
             _ => self.apply_settled(event, effects),
         }
     }
@@ -404,7 +524,8 @@ impl InstanceState {
                 Operation::Callback(CallbackState { name: name.clone(), created: event.time, expires: *expires })
             }
             EventBody::SignalAwaited { name } => return self.apply_signal_awaited(event, name),
-            _ => return,
+            EventBody::LockRequested { entities } => Operation::Lock(LockState::requested(entities, event.time)),
+            body => return self.apply_asked(event, body, effects),
         };
         if self.cancel_not_seen(event).is_some() {
             if let Operation::Callback(_) = operation {
@@ -419,8 +540,29 @@ impl InstanceState {
             }
             Operation::Timer(timer) => timer.open(event.id, effects),
             Operation::Callback(callback) => callback.open(event.id, effects),
-            Operation::Signal { .. } => {}
+            Operation::Lock(lock) => effects.extend(lock.ask_next(event.id, event.id)),
+            Operation::Signal { .. } | Operation::Child(_) | Operation::Remote(_) => {}
         }
+        self.open.insert(event.id, operation);
+    }
+
+    /// A child was started, or another instance asked something.
+    fn apply_asked(&mut self, event: &Event, body: &EventBody, effects: &mut Vec<Effect>) {
+        if self.cancel_not_seen(event).is_some() {
+            return;
+        }
+        let (operation, message) = match body {
+            EventBody::ChildStarted { id, workflow, input, options } => {
+                let what = (&**id, &**workflow, input, options);
+                let (child, start) = ChildState::started(event.id, event.time, what, self.place());
+                (Operation::Child(child), start)
+            }
+            _ => match RemoteState::asked(event.id, event.time, body, self.lineage.depth) {
+                Some((remote, message)) => (Operation::Remote(remote), message),
+                None => return,
+            },
+        };
+        effects.push(Effect::Send(Box::new(message)));
         self.open.insert(event.id, operation);
     }
 
@@ -464,14 +606,26 @@ impl InstanceState {
             EventBody::ActivityFailed { op, attempt, started, failure } => {
                 self.end_activity(*op, ActivityEnd::Failed, Some(ended(attempt, *started, Some(failure))), effects);
             }
-            EventBody::TimerFired { op } => self.close(*op, effects),
+            EventBody::TimerFired { op } | EventBody::CallbackExpired { op } => {
+                self.close(*op, GivenUp { event: event.id, reason: "" }, effects);
+            }
             EventBody::CallbackSettled { op, digest, .. } => {
-                self.close(*op, effects);
+                self.close(*op, GivenUp { event: event.id, reason: "" }, effects);
                 self.callbacks.insert(*op, ClosedCallback::Settled(*digest));
             }
-            EventBody::CallbackExpired { op } => self.close(*op, effects),
+            EventBody::ChildAttemptFailed { op, next_attempt, .. } => {
+                if let Some(Operation::Child(child)) = self.open.get_mut(op) {
+                    child.apply_attempt_failed(*op, event.id, *next_attempt, effects);
+                }
+            }
+            EventBody::ReplyReceived { op, .. } => match self.open.remove(op) {
+                Some(Operation::Child(child)) => child.settle(*op, effects),
+                Some(Operation::Lock(lock)) => lock.release(*op, event.id, effects),
+                _ => {}
+            },
+            EventBody::LockGranted { op, .. } => self.apply_lock_granted(*op, event.id, effects),
             EventBody::SignalReceived { name, message_id, .. } => {
-                self.message_ids.extend(message_id.clone());
+                self.message_ids.extend(message_id.clone().map(|id| (id, event.id)));
                 if let Some(handed) = self.signals.receive(name, event.id, ()) {
                     self.open.remove(&handed.waiter);
                 }
@@ -480,9 +634,25 @@ impl InstanceState {
         }
     }
 
+    fn apply_lock_granted(&mut self, op: EventId, event: EventId, effects: &mut Vec<Effect>) {
+        let Some(Operation::Lock(lock)) = self.open.get_mut(&op) else { return };
+        lock.granted += 1;
+        match lock.ask_next(op, event) {
+            Some(next) => effects.push(next),
+            None => {
+                if let Some(Operation::Lock(lock)) = self.open.remove(&op) {
+                    self.held_locks.insert(op, lock);
+                }
+            }
+        }
+    }
+
     /// Closes an operation without a result of its own; a callback answers "gone" from then on.
-    fn close(&mut self, op: EventId, effects: &mut Vec<Effect>) {
+    fn close(&mut self, op: EventId, why: GivenUp<'_>, effects: &mut Vec<Effect>) {
         match self.open.remove(&op) {
+            Some(Operation::Child(child)) => child.close(op, why.event, why.reason, self.place(), effects),
+            Some(Operation::Lock(lock)) => lock.release(op, why.event, effects),
+            Some(Operation::Remote(_)) => {}
             Some(Operation::Timer(timer)) => timer.close(op, effects),
             Some(Operation::Callback(callback)) => {
                 callback.close(op, effects);
@@ -514,9 +684,10 @@ impl InstanceState {
         self.ended_activities.push_back((op, activity));
     }
 
-    fn apply_cancelled(&mut self, op: EventId, effects: &mut Vec<Effect>) {
+    fn apply_cancelled(&mut self, op: EventId, event: EventId, effects: &mut Vec<Effect>) {
         if self.open.contains_key(&op) {
-            return self.close(op, effects);
+            let reason = "the workflow that started it does not need it any more";
+            return self.close(op, GivenUp { event, reason }, effects);
         }
         // A wait that had been handed a signal and never read it: the signal goes to the next waiter.
         if self.signal_waits.remove(&op).is_some()
@@ -526,22 +697,36 @@ impl InstanceState {
         }
     }
 
-    fn close_all(&mut self, effects: &mut Vec<Effect>) {
+    fn close_all(&mut self, why: GivenUp<'_>, effects: &mut Vec<Effect>) {
         let open: Vec<EventId> = self.open.keys().copied().collect();
-        open.into_iter().for_each(|op| self.close(op, effects));
+        open.into_iter().for_each(|op| self.close(op, why, effects));
     }
 
-    fn apply_terminal(&mut self, body: &EventBody, effects: &mut Vec<Effect>) {
-        self.lifecycle = match body {
+    fn apply_terminal(&mut self, event: &Event, effects: &mut Vec<Effect>) {
+        self.lifecycle = match &event.body {
             EventBody::InstanceCompleted { output } => Lifecycle::Completed(output.clone()),
             EventBody::InstanceFailed { failure } | EventBody::InstanceStopped { failure } => {
                 Lifecycle::Failed(failure.clone())
             }
             EventBody::InstanceCancelled { failure } => Lifecycle::Cancelled(failure.clone()),
             EventBody::InstanceTerminated { reason } => Lifecycle::Terminated(reason.clone()),
+            EventBody::InstanceContinued { .. } => Lifecycle::Continued,
             _ => return,
         };
-        self.close_all(effects);
+        self.suspended = None;
+        let reason = match &self.lifecycle {
+            Lifecycle::Terminated(reason) => format!("the workflow that started it was terminated: {reason}"),
+            _ => "the workflow that started it has ended".to_owned(),
+        };
+        self.close_all(GivenUp { event: event.id, reason: &reason }, effects);
+        for (op, lock) in std::mem::take(&mut self.held_locks) {
+            lock.release(op, event.id, effects);
+        }
+        if let (Some(outcome), Some(parent)) = (self.outcome(), &self.lineage.parent) {
+            let body = MessageBody::Reply { run: parent.run, to: parent.reply_to, outcome };
+            let to = parent.instance.clone();
+            effects.push(Effect::Send(Box::new(Outgoing { event: event.id, to, reply_to: None, body })));
+        }
     }
 }
 

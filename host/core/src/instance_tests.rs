@@ -23,7 +23,7 @@ struct Subject {
 
 impl Subject {
     fn started() -> Subject {
-        let (state, limits) = (InstanceState::new(10), Limits::default());
+        let (state, limits) = (InstanceState::new(RunNumber::FIRST, 10), Limits::default());
         let mut subject = Subject { state, history: Vec::new(), limits, now: secs(0) };
         subject.record(EventBody::InstanceStarted {
             instance: "order-7".to_owned(),
@@ -117,7 +117,7 @@ impl Drop for Subject {
         if std::thread::panicking() {
             return;
         }
-        let mut again = InstanceState::new(10);
+        let mut again = InstanceState::new(RunNumber::FIRST, 10);
         for event in &self.history {
             let stored = Event::decode(event.id, &event.encode()).unwrap();
             again.apply(&stored, &mut Vec::new());
@@ -409,7 +409,7 @@ fn only_as_many_ended_activities_are_kept_as_were_asked_for() {
     ops.iter().for_each(|op| drop(s.input(5, succeeded(*op, 1))));
     let kept: Vec<EventId> = s.state.ended_activities.iter().map(|(op, _)| *op).collect();
     assert_eq!(kept, ops[2..]);
-    let mut none = InstanceState::new(0);
+    let mut none = InstanceState::new(RunNumber::FIRST, 0);
     s.history.iter().for_each(|event| none.apply(event, &mut Vec::new()));
     assert!(none.ended_activities.is_empty());
 }
@@ -880,7 +880,7 @@ fn recorded_time_never_goes_back() {
 fn events_about_operations_that_do_not_exist_are_folded_without_harm() {
     let mut random = Random::new(5);
     for _ in 0..300 {
-        let mut state = InstanceState::new(3);
+        let mut state = InstanceState::new(RunNumber::FIRST, 3);
         for _ in 0..60 {
             let op = EventId(random.next_u64() % 40);
             let body = any_body(&mut random, op);

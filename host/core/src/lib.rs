@@ -11,24 +11,33 @@
 
 pub mod activity;
 pub mod callback;
+pub mod child;
+pub mod continue_as_new;
+pub mod entity;
 pub mod event;
 pub mod failure;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod message;
 pub mod random;
+pub mod remote;
 pub mod replay;
 pub mod retry;
+pub mod rewind;
 pub mod signal;
 pub mod time;
 pub mod timer;
 pub mod view;
 
-pub use event::{Event, EventBody};
+pub use child::{ChildOptions, ParentClose};
+pub use entity::EntityId;
+pub use event::{Event, EventBody, Lineage};
 pub use failure::{Failure, FailureKind, Json, Outcome};
 pub use ids::{AttemptNumber, Digest, EventId, InstanceId, InstanceKey, RunNumber};
 pub use instance::{Answer, Decision, Effect, Input, InstanceState, Lifecycle, TimerPurpose};
 pub use limits::{LimitExceeded, Limits};
+pub use message::{Message, MessageBody, MessageId, Outgoing, Parent, ReplyTo, StartMessage};
 pub use replay::{Divergence, Replay, Stop};
 pub use retry::{ActivityOptions, RetryPolicy};
 pub use time::{Nanos, Timestamp};

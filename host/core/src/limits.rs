@@ -15,6 +15,8 @@ pub struct Limits {
     pub history_events: u64,
     /// Operations under way at once in one instance.
     pub open_operations: usize,
+    /// Workflows that stand above a child.
+    pub child_depth: usize,
     /// Signals that wait to be taken.
     pub buffered_signals: usize,
     /// Commands a guest may issue between two waits.
@@ -42,6 +44,7 @@ impl Default for Limits {
             name_bytes: 256,
             history_events: 1_000_000,
             open_operations: 20_000,
+            child_depth: 100,
             buffered_signals: 10_000,
             commands_per_turn: 20_000,
             turn_bytes: 16 << 20,

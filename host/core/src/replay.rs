@@ -10,9 +10,11 @@
 //! known to be complete only through the inbound event [`Replay::ran_through`]. Up to there a command
 //! that is not in the history is a divergence; after it, it is new.
 
+use crate::child::ChildOptions;
+use crate::entity::{EntityId, LOCKED_ENTITIES_MAX};
 use crate::event::{Event, EventBody};
 use crate::failure::{Failure, FailureKind, Json, Outcome};
-use crate::ids::EventId;
+use crate::ids::{EventId, InstanceId, RunNumber};
 use crate::limits::{LimitExceeded, Limits, check};
 use crate::random::Random;
 use crate::retry::ActivityOptions;
@@ -58,6 +60,8 @@ pub struct Started {
     pub version: String,
     /// The workflow's input.
     pub input: Json,
+    /// The run whose history this was made of, if it was rewound.
+    pub rewound_from: Option<RunNumber>,
 }
 
 /// What new callbacks are created with; recorded ones keep their own.
@@ -91,6 +95,7 @@ enum ViewKind {
     Plain,
     Callback(CallbackOrigin),
     Signal(String),
+    Lock,
 }
 
 #[derive(Debug)]
@@ -147,6 +152,10 @@ pub struct Replay {
     random: Random,
     cancel_requested: Option<String>,
     ended_by_host: bool,
+    /// The lock that is asked for or held.
+    lock: Option<EventId>,
+    depth: u32,
+    continues: Option<(Json, bool)>,
 }
 
 /// Why a history can't be replayed at all.
@@ -170,13 +179,14 @@ impl Replay {
             if event.body.is_command() { commands.push_back(event) } else { inbound.push_back(event) }
         }
         let first = inbound.pop_front().ok_or(NotAHistory)?;
-        let EventBody::InstanceStarted { instance, workflow, version, input, seed, .. } = first.body else {
+        let EventBody::InstanceStarted { instance, workflow, version, input, seed, lineage, .. } = first.body else {
             return Err(NotAHistory);
         };
+        let (rewound_from, depth) = lineage.map_or((None, 0), |lineage| (lineage.rewound_from, lineage.depth));
         Ok(Replay {
             limits,
             origin,
-            started: Started { instance, workflow, version, input },
+            started: Started { instance, workflow, version, input, rewound_from },
             commands,
             inbound,
             complete_through: ran_through,
@@ -194,6 +204,9 @@ impl Replay {
             random: Random::new(seed),
             cancel_requested: None,
             ended_by_host: false,
+            lock: None,
+            depth,
+            continues: None,
         })
     }
 
@@ -305,6 +318,113 @@ impl Replay {
         Ok(op)
     }
 
+    /// Starts a child workflow.
+    pub fn start_child(
+        &mut self,
+        id: String,
+        workflow: String,
+        input: Json,
+        options: ChildOptions,
+    ) -> Result<EventId, Stop> {
+        self.check_start(&id, &workflow, &input)?;
+        self.check_payload("the text of the child's options", options.len_bytes())?;
+        if !self.is_replaying() {
+            let depth = usize::try_from(self.depth).unwrap_or(usize::MAX).saturating_add(1);
+            check("child-depth", "too many workflows stand above the child", depth, self.limits.child_depth)?;
+        }
+        self.begin(EventBody::ChildStarted { id, workflow, input, options }, ViewKind::Plain)
+    }
+
+    /// Starts an instance that belongs to nobody.
+    pub fn start_detached(
+        &mut self,
+        id: String,
+        workflow: String,
+        version: Option<String>,
+        input: Json,
+    ) -> Result<EventId, Stop> {
+        self.check_start(&id, &workflow, &input)?;
+        self.check_name("the workflow's version", version.as_ref().map_or(0, String::len))?;
+        self.begin(EventBody::StartSent { id, workflow, version, input }, ViewKind::Plain)
+    }
+
+    fn check_start(&self, id: &str, workflow: &str, input: &str) -> Result<(), Stop> {
+        if !self.is_replaying() {
+            InstanceId::new(id).map_err(|error| Stop::Misuse(error.to_string()))?;
+        }
+        self.check_name("the workflow's name", workflow.len())?;
+        self.check_payload("the input", input.len())
+    }
+
+    /// Sends a signal to another instance.
+    pub fn send_signal(&mut self, instance: String, name: String, payload: Json) -> Result<EventId, Stop> {
+        self.check_name("the signal's name", name.len())?;
+        self.check_payload("the signal's payload", payload.len())?;
+        self.check_name("the id of the instance that is signalled", instance.len())?;
+        self.begin(EventBody::SignalSent { instance, name, payload }, ViewKind::Plain)
+    }
+
+    /// Asks another instance to cancel.
+    pub fn send_cancel(&mut self, instance: String, reason: String) -> Result<EventId, Stop> {
+        self.check_name("the id of the instance that is asked to cancel", instance.len())?;
+        self.check_payload("the reason to cancel", reason.len())?;
+        self.begin(EventBody::CancelSent { instance, reason }, ViewKind::Plain)
+    }
+
+    /// Asks an entity to do something.
+    pub fn call_entity(&mut self, entity: EntityId, operation: String, input: Json) -> Result<EventId, Stop> {
+        self.check_operation(&operation, &input)?;
+        self.begin(EventBody::EntityCalled { entity, operation, input }, ViewKind::Plain)
+    }
+
+    /// Tells an entity to do something.
+    pub fn signal_entity(&mut self, entity: EntityId, operation: String, input: Json) -> Result<(), Stop> {
+        self.check_operation(&operation, &input)?;
+        self.command(EventBody::EntitySignalled { entity, operation, input }).map(drop)
+    }
+
+    fn check_operation(&self, operation: &str, input: &str) -> Result<(), Stop> {
+        self.check_name("the name of the entity's operation", operation.len())?;
+        self.check_payload("the input of the entity's operation", input.len())
+    }
+
+    /// Asks for a lock over entities, in the order of their ids. One at a time: a second one could wait for the first
+    /// of another workflow that waits for this one's.
+    pub fn lock(&mut self, mut entities: Vec<EntityId>) -> Result<EventId, Stop> {
+        entities.sort_unstable();
+        entities.dedup();
+        if entities.is_empty() {
+            return Err(Stop::Misuse("a lock over no entities was asked for; name at least one".to_owned()));
+        }
+        if !self.is_replaying() {
+            check("locked-entities", "a lock over too many entities", entities.len(), LOCKED_ENTITIES_MAX)?;
+        }
+        if self.lock.is_some() {
+            let text = "a second lock was asked for while the first is asked for or held; lock all entities at once";
+            return Err(Stop::Misuse(text.to_owned()));
+        }
+        let op = self.begin(EventBody::LockRequested { entities }, ViewKind::Lock)?;
+        self.lock = Some(op);
+        Ok(op)
+    }
+
+    /// Gives a lock back, or the request for it up.
+    pub fn release_lock(&mut self, op: EventId) -> Result<(), Stop> {
+        if self.lock != Some(op) {
+            return Ok(());
+        }
+        self.lock = None;
+        let held = self.views.get(&op).and_then(|view| view.outcome.as_ref()).is_some_and(|s| s.outcome.is_ok());
+        if held { self.command(EventBody::LockReleased { op }).map(drop) } else { self.cancel(op) }
+    }
+
+    /// Says that the workflow, when it returns, goes on in a new run.
+    pub fn continue_as_new(&mut self, input: Json, newest: bool) -> Result<(), Stop> {
+        self.check_payload("the input of the next run", input.len())?;
+        self.continues = Some((input, newest));
+        Ok(())
+    }
+
     /// Cancels an operation, if it has not settled; gives back a signal that was not read.
     pub fn cancel(&mut self, op: EventId) -> Result<(), Stop> {
         let Some(view) = self.views.get(&op) else { return Ok(()) };
@@ -360,6 +480,10 @@ impl Replay {
     /// The workflow returned.
     pub fn finish(&mut self, result: Outcome) -> Result<(), Stop> {
         let body = match result {
+            _ if self.continues.is_some() => {
+                let (input, newest) = self.continues.take().unwrap_or_default();
+                EventBody::InstanceContinued { input, newest }
+            }
             Ok(output) => {
                 self.check_payload("the workflow's output", output.len())?;
                 EventBody::InstanceCompleted { output }
@@ -559,7 +683,10 @@ impl Replay {
         match event.body {
             EventBody::ActivityCompleted { op, output, .. } => self.settle(op, Ok(output)),
             EventBody::ActivityFailed { op, failure, .. } => self.settle(op, Err(failure)),
-            EventBody::TimerFired { op } => self.settle(op, Ok("null".to_owned())),
+            EventBody::TimerFired { op } | EventBody::LockGranted { op, left: 0 } => {
+                self.settle(op, Ok("null".to_owned()));
+            }
+            EventBody::ReplyReceived { op, outcome } => self.settle(op, outcome),
             EventBody::CallbackSettled { op, outcome, .. } => self.settle(op, outcome),
             EventBody::CallbackExpired { op } => {
                 let message = "nobody called back before the callback expired";
@@ -588,9 +715,14 @@ impl Replay {
         let Some(view) = self.views.get_mut(&op).filter(|view| view.outcome.is_none()) else { return };
         self.settled_count += 1;
         self.unsettled -= 1;
+        let failed = outcome.is_err();
         view.outcome = Some(Settled { order: self.settled_count, outcome });
         if let Some(wait) = &mut self.wait {
             wait.woken |= wait.left.remove(&op);
+        }
+        // A lock that was refused or cancelled is no lock.
+        if matches!(view.kind, ViewKind::Lock) && failed && self.lock == Some(op) {
+            self.lock = None;
         }
     }
 

@@ -188,7 +188,7 @@ impl World {
         let mut world = World {
             random: Random::new(seed),
             now: Timestamp(1_000_000_000),
-            state: InstanceState::new(10),
+            state: InstanceState::new(RunNumber::FIRST, 10),
             history: Vec::new(),
             rows: BTreeSet::new(),
             tasks: BTreeMap::new(),
@@ -201,6 +201,7 @@ impl World {
             digest: Digest([0; 32]),
             input: "null".to_owned(),
             seed,
+            lineage: None,
         };
         let first = world.state.next_event(body, world.now);
         world.commit(vec![first]);
@@ -522,7 +523,7 @@ fn a_command_that_was_changed_in_the_history_is_found_at_its_event() {
 fn the_stored_bytes_give_the_state_that_wrote_them() {
     for seed in 0..SEEDS {
         let life = live(seed, Evict::Never, seed % 2 == 0);
-        let mut again = InstanceState::new(10);
+        let mut again = InstanceState::new(RunNumber::FIRST, 10);
         for event in &life.history {
             let stored = Event::decode(event.id, &event.encode()).unwrap();
             again.apply(&stored, &mut Vec::new());

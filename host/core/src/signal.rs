@@ -61,6 +61,14 @@ impl<P> SignalQueues<P> {
         self.buffered
     }
 
+    /// The events of the signals that nobody has taken yet, in order of arrival.
+    pub fn buffered_events(&self) -> Vec<EventId> {
+        let mut events: Vec<EventId> =
+            self.by_name.values().flat_map(|queue| queue.signals.iter().map(|(event, _)| *event)).collect();
+        events.sort_unstable();
+        events
+    }
+
     /// Whether somebody waits for a signal of `name`: then the next one is not buffered.
     pub fn is_awaited(&self, name: &str) -> bool {
         self.by_name.get(name).is_some_and(|queue| !queue.waiters.is_empty())

@@ -4,6 +4,7 @@ use crate::activity::{ActivityEnd, ActivityState, EndedAttempt};
 use crate::failure::Failure;
 use crate::ids::{AttemptNumber, EventId};
 use crate::instance::{InstanceState, Operation};
+use crate::remote::RemoteState;
 use crate::time::Timestamp;
 
 /// Something the instance waits for.
@@ -11,9 +12,9 @@ use crate::time::Timestamp;
 pub struct Waiting {
     /// The event that began the operation.
     pub event: EventId,
-    /// `activity`, `timer`, `callback` or `signal`.
+    /// `activity`, `timer`, `callback`, `signal`, `child`, `start`, `cancel`, `entity` or `lock`.
     pub kind: &'static str,
-    /// The name of the activity, callback or signal; none for a timer.
+    /// The name of the activity, callback or signal; the id of the instance or entity; none for a timer or a lock.
     pub name: Option<String>,
     /// Since when.
     pub since: Timestamp,
@@ -82,6 +83,31 @@ fn waiting(event: EventId, operation: &Operation, now: Timestamp) -> Waiting {
         }
         Operation::Signal { name, since } => {
             ("signal", Some(name.clone()), *since, None, format!("signal `{name}` to arrive"))
+        }
+        Operation::Child(child) => {
+            let backing_off = child.not_before.map(|(at, _)| at).filter(|at| *at > now);
+            let (id, workflow, attempt) = (&child.id, &child.workflow, child.attempt.0);
+            let text = match backing_off {
+                Some(_) => format!("child `{id}` of workflow `{workflow}` to be started again, attempt {attempt}"),
+                None => format!("child `{id}` of workflow `{workflow}` to end, attempt {attempt}"),
+            };
+            ("child", Some(id.clone()), child.since, backing_off, text)
+        }
+        Operation::Remote(RemoteState { kind, to, name, since }) => {
+            let text = match *kind {
+                "start" => format!("instance `{to}` of workflow `{name}` to be started"),
+                "entity" => format!("operation `{name}` of entity `{to}` to end"),
+                kind => format!("instance `{to}` to take the {kind} `{name}`"),
+            };
+            (*kind, Some(to.clone()), *since, None, text)
+        }
+        Operation::Lock(lock) => {
+            let of = lock.entities.len();
+            let text = match lock.entities.get(lock.granted) {
+                Some(entity) => format!("the lock of entity `{entity}`, {} of {of} held", lock.granted),
+                None => "a lock".to_owned(),
+            };
+            ("lock", None, lock.since, None, text)
         }
     };
     Waiting { event, kind, name, since, due, text }
