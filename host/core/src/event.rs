@@ -315,6 +315,11 @@ pub enum EventBody {
         /// With the newest version, or else with its own.
         newest: bool,
     },
+    /// Inbound: stands, in a run that was made by a rewind, for an event that does not count any more.
+    EventLeftOut {
+        /// The name of that event.
+        was: String,
+    },
 }
 
 impl EventBody {
@@ -342,24 +347,6 @@ impl EventBody {
                 | EventBody::LockReleased { .. }
                 | EventBody::InstanceContinued { .. }
         )
-    }
-
-    /// The operation that it is about, which an earlier event began.
-    pub fn op_mut(&mut self) -> Option<&mut EventId> {
-        match self {
-            EventBody::ActivityAttemptFailed { op, .. }
-            | EventBody::ActivityCompleted { op, .. }
-            | EventBody::ActivityFailed { op, .. }
-            | EventBody::TimerFired { op }
-            | EventBody::CallbackSettled { op, .. }
-            | EventBody::CallbackExpired { op }
-            | EventBody::OperationCancelled { op }
-            | EventBody::ChildAttemptFailed { op, .. }
-            | EventBody::LockGranted { op, .. }
-            | EventBody::LockReleased { op }
-            | EventBody::ReplyReceived { op, .. } => Some(op),
-            _ => None,
-        }
     }
 
     /// Whether it is a command that begins an operation, which is known by this event's id.
@@ -442,6 +429,7 @@ impl EventBody {
             EventBody::InstanceSuspended { .. } => "InstanceSuspended",
             EventBody::InstanceResumed { .. } => "InstanceResumed",
             EventBody::InstanceContinued { .. } => "InstanceContinued",
+            EventBody::EventLeftOut { .. } => "EventLeftOut",
         }
     }
 

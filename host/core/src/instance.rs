@@ -310,6 +310,21 @@ impl InstanceState {
         self.signals.buffered()
     }
 
+    /// Whether the answer to this question is waited for.
+    pub fn is_asking(&self, to: ReplyTo) -> bool {
+        match self.open.get(&to.op) {
+            Some(Operation::Child(child)) => child.attempt.0 == to.part && child.not_before.is_none(),
+            Some(Operation::Lock(lock)) => lock.is_asking(to),
+            Some(Operation::Remote(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// The run whose URLs of callbacks, and number, the workflow was told.
+    pub fn told_run(&self) -> RunNumber {
+        self.lineage.rewound_from.unwrap_or(self.run)
+    }
+
     /// The events of the signals that nobody has taken, in order of arrival.
     pub fn buffered_signal_events(&self) -> Vec<EventId> {
         self.signals.buffered_events()

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use rehydrate_core::{Failure, FailureKind, Limits, Outcome, Stop};
+use rehydrate_core::{Failure, FailureKind, LimitExceeded, Limits, Outcome, Stop};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -100,9 +100,14 @@ pub struct ActivityState {
 
 /// The log of the attempt that an instance runs; its streams outlive the attempt.
 #[derive(Clone, Default)]
-struct CurrentLog(Arc<Mutex<ActivityLog>>);
+pub(crate) struct CurrentLog(Arc<Mutex<ActivityLog>>);
 
 impl CurrentLog {
+    /// Always that one.
+    pub(crate) fn of(log: &ActivityLog) -> CurrentLog {
+        CurrentLog(Arc::new(Mutex::new(log.clone())))
+    }
+
     fn with<T>(&self, write: impl FnOnce(&mut LogBuffer) -> T) -> T {
         let log = lock(&self.0).clone();
         write(&mut lock(&log.0))
@@ -363,6 +368,16 @@ impl ActivityLog {
         lock(&self.0).take()
     }
 
+    /// Adds a line of the guest's.
+    pub(crate) fn line(&self, level: Level, text: String, limit: usize) -> Result<(), LimitExceeded> {
+        lock(&self.0).line(level, text, false, limit)
+    }
+
+    /// The message of the last panic that the guest announced.
+    pub(crate) fn last_panic(&self) -> Option<String> {
+        lock(&self.0).last_panic().map(str::to_owned)
+    }
+
     /// Adds a line of the host's own.
     pub fn note(&self, level: Level, text: String) {
         // The host's own notes are short and few: the limit is the guest's.
@@ -370,11 +385,12 @@ impl ActivityLog {
     }
 }
 
+/// A guest's stdout or stderr, written to the current log line by line.
 #[derive(Clone)]
-struct LogStream {
-    log: CurrentLog,
-    stream: Stream,
-    limit: usize,
+pub(crate) struct LogStream {
+    pub(crate) log: CurrentLog,
+    pub(crate) stream: Stream,
+    pub(crate) limit: usize,
 }
 
 impl IsTerminal for LogStream {

@@ -17,6 +17,7 @@ pub mod workflow {
         with: {
             "rehydrate:workflow/operations.pending": crate::contract::Pending,
             "rehydrate:workflow/callbacks.callback": crate::contract::Callback,
+            "rehydrate:workflow/entities.lock": crate::contract::Lock,
         },
     });
 }
@@ -25,6 +26,19 @@ pub mod activity {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "rehydrate:workflow/activity",
+        imports: { default: trappable },
+        exports: { default: async },
+        require_store_data_send: true,
+        with: {
+            "rehydrate:workflow/types": super::workflow::rehydrate::workflow::types,
+        },
+    });
+}
+
+pub mod entity {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "rehydrate:workflow/entity",
         imports: { default: trappable },
         exports: { default: async },
         require_store_data_send: true,

@@ -1,8 +1,9 @@
 //! Components: what they are, what they import, and which of that can't run here.
 
 use crate::activity::ActivityState;
-use crate::bindings::{activity, workflow};
+use crate::bindings::{activity, entity, workflow};
 use crate::contract::WorkflowHost;
+use crate::entity::EntityState;
 use crate::warm::Idle;
 use rehydrate_core::Digest;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub enum Component {
     Workflow(WorkflowComponent),
     /// A component that offers activities.
     Activity(ActivityComponent),
+    /// An entity.
+    Entity(EntityComponent),
 }
 
 /// A compiled workflow, linked and checked.
@@ -31,6 +34,32 @@ pub struct ActivityComponent {
     digest: Digest,
     pre: activity::ActivityPre<ActivityState>,
     idle: Arc<Idle>,
+}
+
+/// A compiled entity, linked and checked.
+#[derive(Clone)]
+pub struct EntityComponent {
+    digest: Digest,
+    pre: entity::EntityPre<EntityState>,
+}
+
+impl EntityComponent {
+    pub(crate) fn new(digest: Digest, pre: entity::EntityPre<EntityState>) -> EntityComponent {
+        EntityComponent { digest, pre }
+    }
+
+    /// The digest of its bytes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
+    pub(crate) async fn instantiate(&self, store: &mut Store<EntityState>) -> wasmtime::Result<entity::Entity> {
+        self.pre.instantiate_async(store).await
+    }
 }
 
 impl WorkflowComponent {
@@ -86,13 +115,21 @@ pub struct Shape {
     pub exports_run: bool,
     /// It exports `names`, which makes it a component of activities.
     pub exports_names: bool,
+    /// It exports `handle`, which makes it an entity.
+    pub exports_handle: bool,
 }
 
 /// Reads a component's type.
 pub fn shape(component: &wasmtime::component::Component) -> Shape {
     let engine = component.engine();
     let kind = component.component_type();
-    let mut shape = Shape { interfaces: Vec::new(), functions: Vec::new(), exports_run: false, exports_names: false };
+    let mut shape = Shape {
+        interfaces: Vec::new(),
+        functions: Vec::new(),
+        exports_run: false,
+        exports_names: false,
+        exports_handle: false,
+    };
     for (name, item) in kind.imports(engine) {
         shape.interfaces.push(name.to_owned());
         if let ComponentItem::ComponentInstance(instance) = item.ty {
@@ -106,6 +143,7 @@ pub fn shape(component: &wasmtime::component::Component) -> Shape {
     for (name, _) in kind.exports(engine) {
         shape.exports_run |= name == "run";
         shape.exports_names |= name == "names";
+        shape.exports_handle |= name == "handle";
     }
     shape
 }

@@ -1,7 +1,7 @@
 //! The imports of a workflow: each asks the replay, and nothing else.
 
 use crate::bindings::workflow::rehydrate::workflow::{
-    activities, callbacks, control, operations, signals, timers, types,
+    activities, callbacks, children, control, entities, instances, operations, signals, timers, types,
 };
 use crate::convert;
 use crate::limiter::Limiter;
@@ -9,7 +9,7 @@ use crate::log::LogBuffer;
 use crate::workflow::CallbackUrls;
 use rehydrate_core::limits::check;
 use rehydrate_core::replay::WaitMode;
-use rehydrate_core::{EventId, Failure, Nanos, Replay, Stop};
+use rehydrate_core::{EntityId, EventId, Failure, Nanos, Replay, Stop};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -20,13 +20,19 @@ use wasmtime_wasi::WasiCtx;
 #[derive(Debug)]
 pub struct Pending {
     op: EventId,
-    /// The operation belongs to a callback, which cancels it; this handle only looks at it.
-    of_callback: bool,
+    /// The operation belongs to a callback or a lock, which cancels it; this handle only looks at it.
+    is_owned: bool,
 }
 
 /// A guest's handle to a callback.
 #[derive(Debug)]
 pub struct Callback {
+    op: EventId,
+}
+
+/// A guest's handle to a lock.
+#[derive(Debug)]
+pub struct Lock {
     op: EventId,
 }
 
@@ -81,8 +87,8 @@ impl WorkflowHost {
         Ok(shared)
     }
 
-    fn push_pending(&mut self, op: EventId, of_callback: bool) -> wasmtime::Result<Resource<Pending>> {
-        Ok(self.table.push(Pending { op, of_callback })?)
+    fn push_pending(&mut self, op: EventId, is_owned: bool) -> wasmtime::Result<Resource<Pending>> {
+        Ok(self.table.push(Pending { op, is_owned })?)
     }
 
     fn ops(&self, on: &[Resource<Pending>]) -> wasmtime::Result<Vec<EventId>> {
@@ -163,9 +169,9 @@ impl operations::HostPending for WorkflowHost {
     }
 
     fn drop(&mut self, pending: Resource<Pending>) -> wasmtime::Result<()> {
-        let Pending { op, of_callback } = self.table.delete(pending)?;
+        let Pending { op, is_owned } = self.table.delete(pending)?;
         let mut shared = self.call()?;
-        if !of_callback && !shared.closed {
+        if !is_owned && !shared.closed {
             shared.replay.cancel(op)?;
         }
         shared.replay.release(op);
@@ -256,13 +262,107 @@ impl signals::Host for WorkflowHost {
     }
 }
 
+impl children::Host for WorkflowHost {
+    fn start(
+        &mut self,
+        workflow: String,
+        id: String,
+        input: String,
+        options: children::ChildOptions,
+    ) -> wasmtime::Result<Resource<Pending>> {
+        let op = {
+            let mut shared = self.call()?;
+            checked_json(&shared, "the child's input", &input)?;
+            shared.replay.start_child(id, workflow, input, convert::child_options(options))?
+        };
+        self.push_pending(op, false)
+    }
+
+    fn start_detached(
+        &mut self,
+        workflow: String,
+        id: String,
+        input: String,
+        version: Option<String>,
+    ) -> wasmtime::Result<Resource<Pending>> {
+        let op = {
+            let mut shared = self.call()?;
+            checked_json(&shared, "the instance's input", &input)?;
+            shared.replay.start_detached(id, workflow, version, input)?
+        };
+        self.push_pending(op, false)
+    }
+}
+
+impl instances::Host for WorkflowHost {
+    fn signal(&mut self, instance: String, name: String, payload: String) -> wasmtime::Result<Resource<Pending>> {
+        let op = {
+            let mut shared = self.call()?;
+            checked_json(&shared, "the signal's payload", &payload)?;
+            shared.replay.send_signal(instance, name, payload)?
+        };
+        self.push_pending(op, false)
+    }
+
+    fn cancel(&mut self, instance: String, reason: String) -> wasmtime::Result<Resource<Pending>> {
+        let op = self.call()?.replay.send_cancel(instance, reason)?;
+        self.push_pending(op, false)
+    }
+}
+
+/// The entity that a guest names, which must be one.
+pub fn entity_id(id: types::EntityId) -> Result<EntityId, Stop> {
+    EntityId::new(&id.name, &id.key).map_err(|error| Stop::Misuse(error.to_string()))
+}
+
+impl entities::Host for WorkflowHost {
+    fn call(&mut self, on: types::EntityId, operation: String, input: String) -> wasmtime::Result<Resource<Pending>> {
+        let op = {
+            let mut shared = WorkflowHost::call(self)?;
+            checked_json(&shared, "the input of the entity's operation", &input)?;
+            shared.replay.call_entity(entity_id(on)?, operation, input)?
+        };
+        self.push_pending(op, false)
+    }
+
+    fn signal(&mut self, on: types::EntityId, operation: String, input: String) -> wasmtime::Result<()> {
+        let mut shared = WorkflowHost::call(self)?;
+        checked_json(&shared, "the input of the entity's operation", &input)?;
+        Ok(shared.replay.signal_entity(entity_id(on)?, operation, input)?)
+    }
+}
+
+impl entities::HostLock for WorkflowHost {
+    fn new(&mut self, on: Vec<types::EntityId>) -> wasmtime::Result<Resource<Lock>> {
+        let on = on.into_iter().map(entity_id).collect::<Result<Vec<_>, Stop>>()?;
+        let op = WorkflowHost::call(self)?.replay.lock(on)?;
+        Ok(self.table.push(Lock { op })?)
+    }
+
+    fn acquired(&mut self, lock: Resource<Lock>) -> wasmtime::Result<Resource<Pending>> {
+        let op = self.table.get(&lock)?.op;
+        WorkflowHost::call(self)?.replay.retain(op);
+        self.push_pending(op, true)
+    }
+
+    fn drop(&mut self, lock: Resource<Lock>) -> wasmtime::Result<()> {
+        let Lock { op } = self.table.delete(lock)?;
+        let mut shared = WorkflowHost::call(self)?;
+        if !shared.closed {
+            shared.replay.release_lock(op)?;
+        }
+        shared.replay.release(op);
+        Ok(())
+    }
+}
+
 impl control::Host for WorkflowHost {
     fn get_info(&mut self) -> wasmtime::Result<control::Info> {
         let shared = self.call()?;
         let started = shared.replay.started();
         Ok(control::Info {
             instance_id: started.instance.clone(),
-            run: self.urls.run().0,
+            run: started.rewound_from.unwrap_or_else(|| self.urls.run()).0,
             workflow: started.workflow.clone(),
             version: started.version.clone(),
         })
@@ -280,6 +380,12 @@ impl control::Host for WorkflowHost {
 
     fn patched(&mut self, change: String) -> wasmtime::Result<bool> {
         Ok(self.call()?.replay.patched(change)?)
+    }
+
+    fn continue_as_new(&mut self, input: String, newest_version: bool) -> wasmtime::Result<()> {
+        let mut shared = self.call()?;
+        checked_json(&shared, "the input of the next run", &input)?;
+        Ok(shared.replay.continue_as_new(input, newest_version)?)
     }
 
     fn random_u64(&mut self) -> wasmtime::Result<u64> {

@@ -1,8 +1,8 @@
 //! Values of the contract and values of core, and JSON that comes from a guest.
 
-use crate::bindings::workflow::rehydrate::workflow::types;
+use crate::bindings::workflow::rehydrate::workflow::{children, types};
 use crate::log::Level;
-use rehydrate_core::{ActivityOptions, Failure, FailureKind, Nanos, RetryPolicy, Timestamp};
+use rehydrate_core::{ActivityOptions, ChildOptions, Failure, FailureKind, Nanos, ParentClose, RetryPolicy, Timestamp};
 
 /// Whether a text is JSON.
 pub fn check_json(what: &str, text: &str) -> Result<(), String> {
@@ -82,6 +82,18 @@ pub fn options(options: types::ActivityOptions) -> ActivityOptions {
         heartbeat: options.heartbeat.map(Nanos),
         retry: options.retry.map(retry_policy),
         queue: options.queue,
+    }
+}
+
+pub fn child_options(options: children::ChildOptions) -> ChildOptions {
+    ChildOptions {
+        version: options.version,
+        parent_close: match options.parent_close {
+            children::ParentClose::Terminate => ParentClose::Terminate,
+            children::ParentClose::RequestCancel => ParentClose::RequestCancel,
+            children::ParentClose::Abandon => ParentClose::Abandon,
+        },
+        retry: options.retry.map(retry_policy),
     }
 }
 

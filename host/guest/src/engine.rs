@@ -2,8 +2,9 @@
 
 use crate::activity::{self, ActivityHost};
 use crate::bindings;
-use crate::component::{ActivityComponent, Component, Shape, WorkflowComponent, shape};
+use crate::component::{ActivityComponent, Component, EntityComponent, Shape, WorkflowComponent, shape};
 use crate::contract::WorkflowHost;
+use crate::entity::{self, EntityState};
 use crate::warm::IDLE_MAX;
 use crate::wasi;
 use rehydrate_core::{Digest, Limits};
@@ -82,7 +83,7 @@ pub enum DeployError {
     /// It imports what can't be had.
     #[error("the component imports {}, which a {kind} can't have here; {next}", .imports.join(", "))]
     Imports {
-        /// `workflow` or `activity component`.
+        /// `workflow`, `entity` or `activity component`.
         kind: &'static str,
         /// The imports, by name.
         imports: Vec<String>,
@@ -91,7 +92,7 @@ pub enum DeployError {
     },
     /// It exports neither world.
     #[error(
-        "the component is no workflow and offers no activities: {0}; build it for world `workflow` or `activity` of rehydrate:workflow@0.1.0"
+        "the component is no workflow, no entity and offers no activities: {0}; build it for world `workflow`, `entity` or `activity` of rehydrate:workflow@0.1.0"
     )]
     World(String),
     /// It could not be run to ask for its names.
@@ -107,6 +108,7 @@ pub struct GuestEngine {
     engine: Engine,
     workflows: Linker<WorkflowHost>,
     activities: Linker<activity::ActivityState>,
+    entities: Linker<EntityState>,
     cache_dir: PathBuf,
     is_pooled: bool,
 }
@@ -170,6 +172,7 @@ impl GuestEngine {
             .map_err(SetupError::Engine)?;
         let workflows = workflow_linker(&engine).map_err(SetupError::Engine)?;
         let activities = activity::linker(&engine).map_err(SetupError::Engine)?;
+        let entities = entity::linker(&engine).map_err(SetupError::Engine)?;
         let weak = engine.weak();
         std::thread::Builder::new()
             .name("epoch".to_owned())
@@ -181,7 +184,7 @@ impl GuestEngine {
                 }
             })
             .map_err(|error| SetupError::Engine(error.into()))?;
-        Ok(GuestEngine { engine, workflows, activities, cache_dir: settings.cache_dir.clone(), is_pooled })
+        Ok(GuestEngine { engine, workflows, activities, entities, cache_dir: settings.cache_dir.clone(), is_pooled })
     }
 
     /// Whether guests come from a pool; without one, starting a guest takes several times as long.
@@ -209,6 +212,10 @@ impl GuestEngine {
             let pre = self.activities.instantiate_pre(&compiled).map_err(wrong_world)?;
             let pre = bindings::activity::ActivityPre::new(pre).map_err(wrong_world)?;
             Component::Activity(ActivityComponent::new(digest, pre))
+        } else if shape.exports_handle {
+            let pre = self.entities.instantiate_pre(&compiled).map_err(wrong_world)?;
+            let pre = bindings::entity::EntityPre::new(pre).map_err(wrong_world)?;
+            Component::Entity(EntityComponent::new(digest, pre))
         } else {
             let pre = self.workflows.instantiate_pre(&compiled).map_err(wrong_world)?;
             let pre = bindings::workflow::WorkflowPre::new(pre).map_err(wrong_world)?;
@@ -293,13 +300,16 @@ fn workflow_linker(engine: &Engine) -> wasmtime::Result<Linker<WorkflowHost>> {
     contract::timers::add_to_linker::<_, Host>(&mut linker, |host| host)?;
     contract::callbacks::add_to_linker::<_, Host>(&mut linker, |host| host)?;
     contract::signals::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::children::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::instances::add_to_linker::<_, Host>(&mut linker, |host| host)?;
+    contract::entities::add_to_linker::<_, Host>(&mut linker, |host| host)?;
     contract::control::add_to_linker::<_, Host>(&mut linker, |host| host)?;
     Ok(linker)
 }
 
 fn check_shape(shape: &Shape) -> Result<(), DeployError> {
-    if !shape.exports_run {
-        return Err(DeployError::World("it does not export `run`".to_owned()));
+    if !shape.exports_run && !shape.exports_handle {
+        return Err(DeployError::World("it exports neither `run` nor `handle`".to_owned()));
     }
     let imports = shape.refused();
     if imports.is_empty() {
@@ -307,6 +317,8 @@ fn check_shape(shape: &Shape) -> Result<(), DeployError> {
     }
     let (kind, next) = if shape.exports_names {
         ("activity component", "use wasi:http/outgoing-handler for the network")
+    } else if shape.exports_handle {
+        ("entity", "start a workflow that does it in an activity")
     } else {
         ("workflow", "do it in an activity, such as the built-in `http`")
     };

@@ -11,6 +11,7 @@ mod component;
 mod contract;
 mod convert;
 mod engine;
+mod entity;
 mod limiter;
 mod log;
 mod trap;
@@ -21,7 +22,8 @@ mod workflow;
 pub use activity::{
     ActivityHost, ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, OutboundHttp,
 };
-pub use component::{ActivityComponent, Component, WorkflowComponent};
+pub use component::{ActivityComponent, Component, EntityComponent, WorkflowComponent};
 pub use engine::{DeployError, GuestEngine, GuestSettings, SetupError};
+pub use entity::{EntityRequest, EntitySend, EntityTurn, perform};
 pub use log::{Level, LogLine};
 pub use workflow::{CallbackUrls, Step, Stopped, WorkflowGuest};

@@ -3,7 +3,7 @@
 
 use crate::error::StoreError;
 use crate::rows::{InstanceStateTag, RowIndexKeys, TimerRow, UnderWay};
-use rehydrate_core::{EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
+use rehydrate_core::{EventId, InstanceKey, MessageId, RunNumber, TimerPurpose, Timestamp};
 
 /// Bytes of `instance | run`.
 pub(crate) const RUN_BYTES: usize = 20;
@@ -11,6 +11,8 @@ pub(crate) const RUN_BYTES: usize = 20;
 pub(crate) const NUMBERED_BYTES: usize = RUN_BYTES + 8;
 /// Bytes of `due | instance | run | op | purpose`.
 pub(crate) const TIMER_BYTES: usize = 8 + NUMBERED_BYTES + 1;
+/// Bytes of a message's id.
+pub(crate) const MESSAGE_BYTES: usize = NUMBERED_BYTES + 5;
 /// Bytes of `state | newest first | instance`.
 pub(crate) const INDEX_BYTES: usize = 1 + 8 + 16;
 
@@ -110,6 +112,7 @@ pub(crate) fn state(tag: InstanceStateTag) -> u8 {
         InstanceStateTag::Failed => 3,
         InstanceStateTag::Cancelled => 4,
         InstanceStateTag::Terminated => 5,
+        InstanceStateTag::Suspended => 6,
     }
 }
 
@@ -152,6 +155,20 @@ pub(crate) fn just_after(key: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(key);
     bytes.push(0);
     bytes
+}
+
+/// `sender | run | event | part | is an answer`: the order in which a sender's messages were sent.
+pub(crate) fn message(id: MessageId) -> [u8; MESSAGE_BYTES] {
+    let mut bytes = [0; MESSAGE_BYTES];
+    bytes[..NUMBERED_BYTES].copy_from_slice(&numbered(id.sender, id.run, id.event.0));
+    bytes[NUMBERED_BYTES..NUMBERED_BYTES + 4].copy_from_slice(&id.part.to_be_bytes());
+    bytes[MESSAGE_BYTES - 1] = u8::from(id.is_answer);
+    bytes
+}
+
+/// What the keys of an entity's values begin with.
+pub(crate) fn entity_values(id: &str) -> Vec<u8> {
+    pair(id, "")
 }
 
 /// A length as the number that is stored.

@@ -12,6 +12,7 @@
 
 mod codec;
 mod committer;
+mod entities;
 mod error;
 mod keys;
 mod mark;
@@ -25,6 +26,7 @@ mod tests;
 pub use committer::{
     Acknowledge, CommitHere, Committer, CommitterOptions, CommitterStats, OnFatal, Request, SubmitError,
 };
+pub use entities::{EntityChange, EntityPage, EntityQuery, EntityRow, LockHolder};
 pub use error::{CommitError, OpenError, StoreError};
 pub use memory::MemoryStore;
 pub use rocks::{RocksStore, StoreOptions};
@@ -33,7 +35,8 @@ pub use rows::{
     Problem, PutDeployment, RowIndexKeys, TaskRow, TimerRow, UnderWay,
 };
 
-use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
+use std::collections::BTreeMap;
 
 /// A durable store of instances. Reads see everything whose commit has returned.
 pub trait Store: Send + Sync + 'static {
@@ -86,6 +89,26 @@ pub trait Store: Send + Sync + 'static {
     /// Drops idempotency keys used before `at`, oldest first, at most `limit`; says how many. Not synced: a
     /// crash may bring some back.
     fn drop_dedup_before(&self, at: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Messages that were not received yet as far as is known, in the order in which each sender sent them, strictly
+    /// after `after`, at most `limit`.
+    fn outbox(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<Message>, StoreError>;
+
+    /// Whether a message was received before.
+    fn was_received(&self, id: MessageId) -> Result<bool, StoreError>;
+
+    /// Forgets messages that were received, the sender's row and the receiver's as one. Not synced: a crash may
+    /// bring both back.
+    fn drop_messages(&self, ids: &[MessageId]) -> Result<(), StoreError>;
+
+    /// The row of an entity, by its id as text.
+    fn entity(&self, id: &str) -> Result<Option<EntityRow>, StoreError>;
+
+    /// All values of an entity.
+    fn entity_values(&self, id: &str) -> Result<BTreeMap<String, Json>, StoreError>;
+
+    /// A page of the list of entities.
+    fn entities(&self, query: &EntityQuery) -> Result<EntityPage, StoreError>;
 
     /// Keeps a component's bytes under their digest, durably. The caller has checked the digest; bytes that
     /// are already there are left as they are.

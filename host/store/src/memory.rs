@@ -3,13 +3,14 @@
 //! It is written on its own, of ordered maps, and not on top of the database's keys: the two check each
 //! other in the conformance suite. It must never be what a host keeps its instances in.
 
+use crate::entities::{EntityPage, EntityQuery, EntityRow};
 use crate::error::{CommitError, StoreError};
 use crate::rows::{
     Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow,
     TimerRow, UnderWay, log_trim_target,
 };
 use crate::{Store, StoreOptions};
-use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -29,6 +30,10 @@ struct Inner {
     tasks: BTreeMap<(InstanceKey, RunNumber), UnderWay>,
     logs: BTreeMap<(InstanceKey, RunNumber), Log>,
     dedup: BTreeMap<(String, String), DedupRow>,
+    outbox: BTreeMap<MessageId, Message>,
+    inbox: BTreeSet<MessageId>,
+    entities: BTreeMap<String, EntityRow>,
+    entity_values: BTreeMap<(String, String), Json>,
     blobs: BTreeMap<Digest, Vec<u8>>,
     deployments: Vec<DeploymentRow>,
 }
@@ -76,6 +81,9 @@ impl Inner {
             let (key, run, expected) = (batch.key, batch.run, batch.expected_last);
             return Err(CommitError::Conflict { key, run, expected, found });
         }
+        if let Some(then) = &batch.then {
+            self.check(then)?;
+        }
         let taken = batch.dedup.as_ref().and_then(|row| self.dedup.get(&(row.scope.clone(), row.key.clone())));
         taken.map_or(Ok(()), |row| Err(CommitError::Duplicate(Box::new(row.clone()))))
     }
@@ -100,6 +108,24 @@ impl Inner {
         }
         if let Some(row) = &batch.dedup {
             self.dedup.insert((row.scope.clone(), row.key.clone()), row.clone());
+        }
+        self.outbox.extend(batch.send.iter().map(|message| (message.id, message.clone())));
+        self.inbox.extend(&batch.received);
+        if let Some(entity) = &batch.entity {
+            match &entity.row {
+                Some(row) => drop(self.entities.insert(entity.id.clone(), row.clone())),
+                None => drop(self.entities.remove(&entity.id)),
+            }
+            for (key, value) in &entity.values {
+                let at = (entity.id.clone(), key.clone());
+                match value {
+                    Some(value) => drop(self.entity_values.insert(at, value.clone())),
+                    None => drop(self.entity_values.remove(&at)),
+                }
+            }
+        }
+        if let Some(then) = &batch.then {
+            self.apply(then, log_bytes_kept);
         }
     }
 }
@@ -228,6 +254,56 @@ impl Store for MemoryStore {
             inner.dedup.remove(key);
         }
         Ok(old.len())
+    }
+
+    fn outbox(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<Message>, StoreError> {
+        let inner = self.lock();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(inner.outbox.range((from, Bound::Unbounded)).take(limit).map(|(_, message)| message.clone()).collect())
+    }
+
+    fn was_received(&self, id: MessageId) -> Result<bool, StoreError> {
+        Ok(self.lock().inbox.contains(&id))
+    }
+
+    fn drop_messages(&self, ids: &[MessageId]) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        for id in ids {
+            inner.outbox.remove(id);
+            inner.inbox.remove(id);
+        }
+        Ok(())
+    }
+
+    fn entity(&self, id: &str) -> Result<Option<EntityRow>, StoreError> {
+        Ok(self.lock().entities.get(id).cloned())
+    }
+
+    fn entity_values(&self, id: &str) -> Result<BTreeMap<String, Json>, StoreError> {
+        let inner = self.lock();
+        let of_entity = inner.entity_values.range((id.to_owned(), String::new())..);
+        let of_entity = of_entity.take_while(|((of, _), _)| of == id);
+        Ok(of_entity.map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn entities(&self, query: &EntityQuery) -> Result<EntityPage, StoreError> {
+        let inner = self.lock();
+        let prefix = query.prefix();
+        let follows = |row: &&EntityRow| query.after.as_ref().is_none_or(|after| row.id > *after);
+        let all = inner.entities.values().filter(|row| row.id.starts_with(&prefix)).filter(follows);
+        let mut page = EntityPage::default();
+        let mut last = None;
+        for (looked, row) in all.enumerate() {
+            if page.rows.len() >= query.limit.max(1) || looked >= query.scan_max.max(1) {
+                page.next = last;
+                break;
+            }
+            last = Some(row.id.clone());
+            if query.wants(row) {
+                page.rows.push(row.clone());
+            }
+        }
+        Ok(page)
     }
 
     fn put_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {

@@ -3,8 +3,11 @@
 //! Serialized rows are a contract with the disk: fields and variants only ever grow at the end, behind
 //! the version byte that the codec puts in front. Nothing here knows a database.
 
+use crate::entities::EntityChange;
 use crate::error::CommitError;
-use rehydrate_core::{Digest, Divergence, EventId, InstanceKey, Json, RunNumber, TimerPurpose, Timestamp};
+use rehydrate_core::{
+    Digest, Divergence, EventId, InstanceKey, Json, Message, MessageId, RunNumber, TimerPurpose, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// One instance's change: written whole or not at all. Its rows touch only this instance's keys.
@@ -34,6 +37,14 @@ pub struct Batch {
     pub log: Vec<LogLine>,
     /// The idempotency key of the request that caused this, and what it created.
     pub dedup: Option<DedupRow>,
+    /// Messages to others, kept until they were received.
+    pub send: Vec<Message>,
+    /// Messages that were received: they are known from now on, until they are forgotten with their sender's row.
+    pub received: Vec<MessageId>,
+    /// What changes of the entity that this is about.
+    pub entity: Option<EntityChange>,
+    /// The begin of the next run of the same instance, written with this or not at all.
+    pub then: Option<Box<Batch>>,
 }
 
 impl Batch {
@@ -51,6 +62,10 @@ impl Batch {
             under_way: None,
             log: Vec::new(),
             dedup: None,
+            send: Vec::new(),
+            received: Vec::new(),
+            entity: None,
+            then: None,
         }
     }
 
@@ -68,8 +83,27 @@ impl Batch {
         let row = self.row.as_ref().map_or(0, InstanceRow::len_bytes);
         let keys = self.put_timers.len() + self.drop_timers.len() + usize::from(self.under_way.is_some());
         let dedup = self.dedup.as_ref().map_or(0, |row| ROW + row.scope.len() + row.key.len());
-        BATCH + events + log + row + keys * ROW + dedup
+        let send: usize = self.send.iter().map(|message| ROW + message_len_bytes(message)).sum();
+        let values = self.entity.iter().flat_map(|entity| &entity.values);
+        let entity: usize = values.map(|(key, value)| ROW + key.len() + value.as_ref().map_or(0, String::len)).sum();
+        let then = self.then.as_ref().map_or(0, |then| then.len_bytes());
+        BATCH + events + log + row + (keys + self.received.len()) * ROW + dedup + send + entity + then
     }
+}
+
+/// Roughly the bytes of what a message carries.
+fn message_len_bytes(message: &Message) -> usize {
+    use rehydrate_core::MessageBody;
+    let body = match &message.body {
+        MessageBody::Start(start) => start.workflow.len() + start.input.len(),
+        MessageBody::Signal { payload, .. } => payload.len(),
+        MessageBody::Reply { outcome: Ok(output), .. } => output.len(),
+        MessageBody::Reply { outcome: Err(failure), .. } => failure.len_bytes(),
+        MessageBody::Operation { operation, input } => operation.len() + input.len(),
+        MessageBody::Cancel { reason, .. } | MessageBody::Terminate { reason, .. } => reason.len(),
+        MessageBody::Lock | MessageBody::Unlock { .. } => 0,
+    };
+    message.from.len() + message.to.len() + body
 }
 
 /// How an instance stands, as far as lists and admission need to know.
@@ -87,22 +121,29 @@ pub enum InstanceStateTag {
     Cancelled,
     /// It was terminated.
     Terminated,
+    /// It was suspended, and runs again when it is resumed.
+    Suspended,
 }
 
 impl InstanceStateTag {
     /// Every state.
-    pub const ALL: [InstanceStateTag; 6] = [
+    pub const ALL: [InstanceStateTag; 7] = [
         InstanceStateTag::Running,
         InstanceStateTag::Paused,
         InstanceStateTag::Completed,
         InstanceStateTag::Failed,
         InstanceStateTag::Cancelled,
         InstanceStateTag::Terminated,
+        InstanceStateTag::Suspended,
     ];
+
+    /// Those in which something can follow.
+    pub const OPEN: [InstanceStateTag; 3] =
+        [InstanceStateTag::Running, InstanceStateTag::Paused, InstanceStateTag::Suspended];
 
     /// Whether nothing can follow in this run.
     pub fn is_closed(self) -> bool {
-        !matches!(self, InstanceStateTag::Running | InstanceStateTag::Paused)
+        !InstanceStateTag::OPEN.contains(&self)
     }
 }
 
@@ -258,6 +299,8 @@ pub enum ComponentKind {
     Workflow,
     /// It runs as activities.
     Activity,
+    /// It runs as entities.
+    Entity,
 }
 
 /// A deployment: a name and version that stand for one component.
@@ -372,8 +415,14 @@ impl Batch {
         }
         let mut timers = self.put_timers.iter().chain(&self.drop_timers).map(|row| row.key);
         let foreign = timers.find(|key| *key != self.key);
-        match foreign {
-            Some(key) => Err(malformed(format!("it has a row of instance {key:?}"))),
+        if let Some(key) = foreign {
+            return Err(malformed(format!("it has a row of instance {key:?}")));
+        }
+        match &self.then {
+            Some(then) if then.key != self.key || then.run == self.run => {
+                Err(malformed("what follows it is no other run of its instance".to_owned()))
+            }
+            Some(then) => then.check(),
             None => Ok(()),
         }
     }

@@ -11,16 +11,18 @@ mod settings;
 mod write;
 
 use crate::Store;
+use crate::entities::{EntityPage, EntityQuery, EntityRow};
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::mark::Marker;
 use crate::rows::{
     Batch, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow, TimerRow,
 };
 use recent::RecentRuns;
-use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use rocksdb::{ColumnFamily, DB};
 use serde::{Deserialize, Serialize};
 use settings::Family;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,6 +170,30 @@ impl Store for RocksStore {
 
     fn drop_dedup_before(&self, at: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.drop_old_dedup(at, limit)
+    }
+
+    fn outbox(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<Message>, StoreError> {
+        self.read_outbox(after, limit)
+    }
+
+    fn was_received(&self, id: MessageId) -> Result<bool, StoreError> {
+        Ok(self.get(Family::Inbox, &crate::keys::message(id))?.is_some())
+    }
+
+    fn drop_messages(&self, ids: &[MessageId]) -> Result<(), StoreError> {
+        RocksStore::drop_messages(self, ids)
+    }
+
+    fn entity(&self, id: &str) -> Result<Option<EntityRow>, StoreError> {
+        self.row(Family::Entities, id.as_bytes(), || format!("the row of entity {id}"))
+    }
+
+    fn entity_values(&self, id: &str) -> Result<BTreeMap<String, Json>, StoreError> {
+        self.read_entity_values(id)
+    }
+
+    fn entities(&self, query: &EntityQuery) -> Result<EntityPage, StoreError> {
+        self.read_entities(query)
     }
 
     fn put_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {

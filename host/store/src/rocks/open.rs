@@ -17,9 +17,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, OnceLock};
 
 /// The format of the whole database; a newer one is refused, an older one is brought up.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 /// In the first format each activity attempt under way had a row of its own.
 const FORMAT_OF_ATTEMPT_ROWS: u64 = 1;
+/// The format before messages and entities.
+const FORMAT_WITHOUT_MESSAGES: u64 = 2;
 const LOCK_FILE: &str = "lock";
 const DATABASE_DIRECTORY: &str = "db";
 
@@ -116,6 +118,8 @@ fn read_meta(path: &Path, db: &DB) -> Result<(u64, u64), OpenError> {
     let failed = |source| OpenError::Store { path: path.to_owned(), source };
     match meta_number(db, META_FORMAT).map_err(failed)? {
         Some(FORMAT) => {}
+        // Nothing to rearrange: older builds must not open what may have messages and entities in it.
+        Some(FORMAT_WITHOUT_MESSAGES) => write_format(db, WriteBatch::default()).map_err(failed)?,
         Some(FORMAT_OF_ATTEMPT_ROWS) => join_attempt_rows(db).map_err(failed)?,
         Some(found) => return Err(OpenError::NewerFormat { path: path.to_owned(), found, reads: FORMAT }),
         None => write_format(db, WriteBatch::default()).map_err(failed)?,

@@ -4,15 +4,17 @@
 use super::settings::Family;
 use super::{LogHead, RocksStore};
 use crate::codec::decode;
+use crate::entities::{EntityPage, EntityQuery, EntityRow};
 use crate::error::StoreError;
-use crate::keys::{self, INDEX_BYTES, RUN_BYTES, TIMER_BYTES};
+use crate::keys::{self, INDEX_BYTES, MESSAGE_BYTES, RUN_BYTES, TIMER_BYTES};
 use crate::record;
 use crate::rows::{
     Cursor, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine, RowIndexKeys, TaskRow, TimerRow,
 };
-use rehydrate_core::{EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use rocksdb::{DB, DBIteratorWithThreadMode, DBPinnableSlice, IteratorMode, ReadOptions, SnapshotWithThreadMode};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 fn unread(family: Family, error: &rocksdb::Error) -> StoreError {
     StoreError::Read { what: format!("`{}`", family.name()), reason: error.to_string() }
@@ -135,6 +137,52 @@ impl RocksStore {
             })?;
             Ok(TaskRow { key, run, under_way })
         })
+    }
+
+    pub(super) fn read_outbox(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<Message>, StoreError> {
+        let until = vec![0xff; MESSAGE_BYTES + 1];
+        let from = after.map_or_else(Vec::new, |id| keys::just_after(&keys::message(id)));
+        self.scan(Family::Outbox, from, until, IteratorMode::Start, limit, |_, bytes| {
+            decode(|| "a message".to_owned(), bytes)
+        })
+    }
+
+    pub(super) fn read_entities(&self, query: &EntityQuery) -> Result<EntityPage, StoreError> {
+        let prefix = query.prefix().into_bytes();
+        let until = [&prefix[..], &[0xff]].concat();
+        let from = query.after.as_ref().map_or_else(Vec::new, |id| keys::just_after(id.as_bytes())).max(prefix);
+        // One row more than may be looked at tells whether there is a next page.
+        let scan_max = query.scan_max.max(1);
+        let mut page = EntityPage::default();
+        let mut last: Option<String> = None;
+        let scanned = self.scan(Family::Entities, from, until, IteratorMode::Start, scan_max + 1, |at, bytes| {
+            decode::<EntityRow>(|| format!("entity {}", String::from_utf8_lossy(at)), bytes)
+        })?;
+        for (looked, row) in scanned.into_iter().enumerate() {
+            if looked == scan_max || page.rows.len() == query.limit.max(1) {
+                page.next = last;
+                break;
+            }
+            last = Some(row.id.clone());
+            if query.wants(&row) {
+                page.rows.push(row);
+            }
+        }
+        Ok(page)
+    }
+
+    pub(super) fn read_entity_values(&self, id: &str) -> Result<BTreeMap<String, Json>, StoreError> {
+        let from = keys::entity_values(id);
+        let until = [&from[..], &[0xff]].concat();
+        let (head, what) = (from.len(), || format!("a value of entity {id}"));
+        let text = |bytes: &[u8]| {
+            let damaged = |e: std::str::Utf8Error| StoreError::Damaged { what: what(), reason: e.to_string() };
+            std::str::from_utf8(bytes).map(str::to_owned).map_err(damaged)
+        };
+        let values = self.scan(Family::EntityValues, from, until, IteratorMode::Start, usize::MAX, |at, value| {
+            Ok((text(at.get(head..).unwrap_or_default())?, text(value)?))
+        })?;
+        Ok(values.into_iter().collect())
     }
 
     pub(super) fn log_head(&self, key: InstanceKey, run: RunNumber) -> Result<LogHead, StoreError> {

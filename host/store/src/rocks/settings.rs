@@ -25,6 +25,14 @@ pub(crate) enum Family {
     Dedup,
     /// `at | scope and key` to nothing.
     DedupTimes,
+    /// A message's id to the message, until it was received.
+    Outbox,
+    /// The id of a message that was received to nothing, as long as it could come again.
+    Inbox,
+    /// An entity's id to its row.
+    Entities,
+    /// An entity's id and a key to the value.
+    EntityValues,
     /// A digest to a component's bytes.
     Blobs,
     /// Name and version to the row.
@@ -34,7 +42,7 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 11] = [
+    pub(crate) const ALL: [Family; 15] = [
         Family::Events,
         Family::Instances,
         Family::Index,
@@ -43,6 +51,10 @@ impl Family {
         Family::Log,
         Family::Dedup,
         Family::DedupTimes,
+        Family::Outbox,
+        Family::Inbox,
+        Family::Entities,
+        Family::EntityValues,
         Family::Blobs,
         Family::Deployments,
         Family::Meta,
@@ -58,6 +70,10 @@ impl Family {
             Family::Log => "log",
             Family::Dedup => "dedup",
             Family::DedupTimes => "dedup-times",
+            Family::Outbox => "outbox",
+            Family::Inbox => "inbox",
+            Family::Entities => "entities",
+            Family::EntityValues => "entity-values",
             Family::Blobs => "blobs",
             Family::Deployments => "deployments",
             Family::Meta => "meta",
@@ -66,7 +82,10 @@ impl Family {
 
     /// Whether most of what is put is soon dropped, so that scans from the front would wade through tombstones.
     fn is_queue(self) -> bool {
-        matches!(self, Family::Index | Family::Timers | Family::Tasks | Family::DedupTimes)
+        matches!(
+            self,
+            Family::Index | Family::Timers | Family::Tasks | Family::DedupTimes | Family::Outbox | Family::Inbox
+        )
     }
 
     /// Whether every read is of one run.
@@ -76,7 +95,10 @@ impl Family {
 
     /// Whether single keys are asked for that are mostly not there: a filter answers that without the disk.
     fn asks_for_absent_keys(self) -> bool {
-        matches!(self, Family::Events | Family::Instances | Family::Log | Family::Dedup)
+        matches!(
+            self,
+            Family::Events | Family::Instances | Family::Log | Family::Dedup | Family::Inbox | Family::Entities
+        )
     }
 }
 

@@ -8,11 +8,12 @@ use super::recent::RecentRuns;
 use super::settings::{self, Family};
 use super::{LogHead, RocksStore, WriteState};
 use crate::codec::encode;
+use crate::entities::EntityChange;
 use crate::error::{CommitError, StoreError};
 use crate::keys::{self, wide};
 use crate::record;
 use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, UnderWay, log_trim_target};
-use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, MessageId, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -108,6 +109,20 @@ impl RocksStore {
         Ok(old.len())
     }
 
+    pub(super) fn drop_messages(&self, ids: &[MessageId]) -> Result<(), StoreError> {
+        let state = self.lock_writes()?;
+        let (outbox, inbox) = (self.family(Family::Outbox)?, self.family(Family::Inbox)?);
+        let mut write = WriteBatch::default();
+        for id in ids {
+            write.delete_cf(outbox, keys::message(*id));
+            write.delete_cf(inbox, keys::message(*id));
+        }
+        // Not synced: a message that comes back in a crash is known by its id, which comes back with it.
+        self.write(write, &WriteOptions::default(), "the dropping of messages")?;
+        drop(state);
+        Ok(())
+    }
+
     pub(super) fn write_blob(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let mut state = self.lock_writes()?;
         if self.get(Family::Blobs, &digest.0)?.is_some() {
@@ -145,6 +160,14 @@ impl Group<'_> {
         if let Err(malformed) = batch.check() {
             return Ok(Err(malformed));
         }
+        let next = batch.then.as_ref().map(|then| self.check_runs_and_keys(then)).transpose()?;
+        match next {
+            Some(refused @ Err(_)) => Ok(refused),
+            _ => self.check_runs_and_keys(batch),
+        }
+    }
+
+    fn check_runs_and_keys(&self, batch: &Batch) -> Result<Result<(), CommitError>, StoreError> {
         let (key, run, expected) = (batch.key, batch.run, batch.expected_last);
         if let Some(found) = self.other_last_event(key, run, expected)? {
             return Ok(Err(CommitError::Conflict { key, run, expected, found }));
@@ -193,6 +216,39 @@ impl Group<'_> {
         }
         if let Some(row) = &batch.dedup {
             self.put_dedup(row)?;
+        }
+        self.put_messages(batch)?;
+        if let Some(entity) = &batch.entity {
+            self.put_entity(entity)?;
+        }
+        batch.then.as_ref().map_or(Ok(()), |then| self.put(then))
+    }
+
+    fn put_messages(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        for message in &batch.send {
+            let bytes = encode("a message", message)?;
+            self.write.put_cf(self.store.family(Family::Outbox)?, keys::message(message.id), bytes);
+        }
+        for id in &batch.received {
+            self.write.put_cf(self.store.family(Family::Inbox)?, keys::message(*id), []);
+        }
+        Ok(())
+    }
+
+    fn put_entity(&mut self, entity: &EntityChange) -> Result<(), StoreError> {
+        let store = self.store;
+        let rows = store.family(Family::Entities)?;
+        match &entity.row {
+            Some(row) => self.write.put_cf(rows, &entity.id, encode("an entity's row", row)?),
+            None => self.write.delete_cf(rows, &entity.id),
+        }
+        let values = store.family(Family::EntityValues)?;
+        for (key, value) in &entity.values {
+            let at = keys::pair(&entity.id, key);
+            match value {
+                Some(value) => self.write.put_cf(values, at, value),
+                None => self.write.delete_cf(values, at),
+            }
         }
         Ok(())
     }
