@@ -5,6 +5,9 @@
 //! commits, answers, and when the mailbox is empty it becomes the worker of the attempt that it dispatched
 //! last. So a workflow that does one thing after another is one task from its start to its end.
 
+mod entity;
+mod messages;
+mod next_run;
 mod process;
 mod start;
 
@@ -14,11 +17,12 @@ use crate::catalog::{Catalog, internal};
 use crate::commit::Commits;
 use crate::error::RuntimeError;
 use crate::follow::Watchers;
+use crate::outbox::Received;
 use crate::residents::Residents;
 use crate::timers::TimerSignals;
 use crate::tokens::TokenKeys;
 use crate::workers::{self, Dispatch, Workers};
-use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState, RunNumber};
+use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState, Message, RunNumber};
 use rehydrate_guest::{LogLine, WorkflowGuest};
 use rehydrate_store::{InstanceRow, Store, TimerRow, UnderWay};
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+pub use entity::EntityAsk;
 pub use process::HOST_FAULT;
 pub use start::{START_SCOPE, StartPlan, repeated};
 
@@ -71,8 +76,29 @@ pub enum Post {
     Start(Box<StartPlan>, Reply<StartReply>),
     /// The host starts, and this was under way when it ended.
     Recover(UnderWay),
-    /// A paused instance is to try again.
-    Resume(Reply<()>),
+    /// A paused instance is to try again, a suspended one to run again.
+    Resume {
+        /// Why; none: only a paused one is meant, by the host itself.
+        reason: Option<String>,
+        /// Whom to tell.
+        reply: Reply<()>,
+    },
+    /// A failed instance is to go on from before the failure.
+    Rewind {
+        /// Why.
+        reason: String,
+        /// Whom to tell.
+        reply: Reply<()>,
+    },
+    /// A message from another instance; if it comes `again`, it may have been received before.
+    Message {
+        /// The message.
+        message: Box<Message>,
+        /// Whether it comes again.
+        again: bool,
+    },
+    /// An operation that somebody outside asks of an entity.
+    Entity(Box<EntityAsk>),
     /// The instance is to go on with another component.
     Migrate {
         /// The version.
@@ -121,6 +147,7 @@ pub struct Instances {
     pub residents: Residents,
     pub watchers: Watchers,
     pub timers: Arc<TimerSignals>,
+    pub received: Received,
     pub workers: Workers,
     pub admission: Admission,
     pub config: RuntimeConfig,
@@ -162,6 +189,7 @@ impl Instances {
             residents: Residents::new(config.resident_instances, config.resident_bytes),
             watchers: Watchers::default(),
             timers: Arc::default(),
+            received: Received::default(),
             admission: Admission::new(store.clone(), config.free_bytes_min),
             room: Arc::new(Semaphore::new(config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX))),
             places: Semaphore::new(PLACES),

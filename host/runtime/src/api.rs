@@ -129,6 +129,10 @@ pub struct InstanceDetail {
     pub failure: Option<Failure>,
     /// Why it was asked to cancel.
     pub cancel_requested: Option<String>,
+    /// Why it is suspended, if it is.
+    pub suspended: Option<String>,
+    /// The instance whose child it is.
+    pub parent: Option<String>,
     /// What it waits for, oldest first.
     pub waiting_for: Vec<Waiting>,
     /// Open and recent activities with their attempts.

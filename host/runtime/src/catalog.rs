@@ -4,7 +4,9 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::{clock, identity};
 use bytes::Bytes;
 use rehydrate_core::{Digest, Nanos};
-use rehydrate_guest::{ActivityComponent, ActivityHost, Component, DeployError, GuestEngine, WorkflowComponent};
+use rehydrate_guest::{
+    ActivityComponent, ActivityHost, Component, DeployError, EntityComponent, GuestEngine, WorkflowComponent,
+};
 use rehydrate_store::{ComponentKind, DeploymentRow, PutDeployment, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -84,10 +86,11 @@ impl Catalog {
         let kind = match component {
             Component::Workflow(_) => ComponentKind::Workflow,
             Component::Activity(_) => ComponentKind::Activity,
+            Component::Entity(_) => ComponentKind::Entity,
         };
         let activities = match &component {
             Component::Activity(activity) => self.names(activity).await?,
-            Component::Workflow(_) => Vec::new(),
+            Component::Workflow(_) | Component::Entity(_) => Vec::new(),
         };
         let row = DeploymentRow {
             name: name.to_owned(),
@@ -198,7 +201,21 @@ impl Catalog {
         let Some(digest) = digest else { return Ok(None) };
         match self.component(digest).await? {
             Component::Activity(activity) => Ok(Some(activity)),
-            Component::Workflow(_) => Ok(None),
+            Component::Workflow(_) | Component::Entity(_) => Ok(None),
+        }
+    }
+
+    /// The newest entity component of that name.
+    pub async fn entity(&self, name: &str) -> Result<Option<EntityComponent>, RuntimeError> {
+        let is_it = |row: &&DeploymentRow| row.kind == ComponentKind::Entity && row.name == name;
+        let digest = {
+            let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().filter(is_it).max_by_key(|row| row.order).map(|row| row.digest)
+        };
+        let Some(digest) = digest else { return Ok(None) };
+        match self.component(digest).await? {
+            Component::Entity(entity) => Ok(Some(entity)),
+            Component::Workflow(_) | Component::Activity(_) => Ok(None),
         }
     }
 
@@ -214,7 +231,9 @@ impl Catalog {
     pub async fn workflow_component(&self, digest: Digest) -> Result<WorkflowComponent, RuntimeError> {
         match self.component(digest).await? {
             Component::Workflow(workflow) => Ok(workflow),
-            Component::Activity(_) => Err(internal("an instance is pinned to a component of activities")),
+            Component::Activity(_) | Component::Entity(_) => {
+                Err(internal("an instance is pinned to a component that is no workflow"))
+            }
         }
     }
 

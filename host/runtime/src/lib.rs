@@ -12,11 +12,14 @@ mod api;
 mod catalog;
 mod clock;
 mod commit;
+mod entities;
 mod error;
 mod follow;
 mod identity;
+mod lifecycle;
 mod load;
 pub mod outbound;
+mod outbox;
 mod replay_check;
 mod residents;
 mod runtime;
@@ -29,6 +32,7 @@ pub use api::{
     CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness,
     ReplayReport, ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
 };
+pub use entities::EntityDetail;
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
 pub use runtime::Runtime;

@@ -60,8 +60,8 @@ pub fn event(store: &dyn Store, key: InstanceKey, run: RunNumber, id: EventId) -
 }
 
 /// The state that a run's events make, keeping that many ended activities.
-pub fn fold(events: &[Event], ended_activities_kept: usize) -> InstanceState {
-    let mut state = InstanceState::new(ended_activities_kept);
+pub fn fold(events: &[Event], run: RunNumber, ended_activities_kept: usize) -> InstanceState {
+    let mut state = InstanceState::new(run, ended_activities_kept);
     let mut effects = Vec::new();
     for event in events {
         state.apply(event, &mut effects);
@@ -74,7 +74,11 @@ pub fn fold(events: &[Event], ended_activities_kept: usize) -> InstanceState {
 pub fn instance(store: &dyn Store, key: InstanceKey) -> Result<Option<Loaded>, RuntimeError> {
     let Some(mut row) = store.instance(key)? else { return Ok(None) };
     let events = history(store, key, row.run)?;
-    let state = if events.len() < SHORT { fold(&events, 0) } else { tokio::task::block_in_place(|| fold(&events, 0)) };
+    let run = row.run;
+    let state = match events.len() < SHORT {
+        true => fold(&events, run, 0),
+        false => tokio::task::block_in_place(|| fold(&events, run, 0)),
+    };
     if state.last < row.last_event {
         let text = format!("instance `{}` has {} events but its row says {}", row.id, state.last, row.last_event);
         return Err(internal(&text));

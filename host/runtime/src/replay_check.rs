@@ -28,9 +28,10 @@ pub async fn replay(
     let known = if run == row.run { row.ran_through } else { EventId::NONE };
     let ran_through = load::ran_through(known, &events);
     let component = instances.catalog.workflow_component(digest).await?;
+    let told_run = load::fold(&events, run, 0).told_run();
     let replay = Replay::new(events, ran_through, instances.config.limits.clone(), CallbackOrigin::default())
         .map_err(|error| internal(&error.to_string()))?;
-    let urls = Arc::new(RunUrls { keys: instances.keys.clone(), key, run });
+    let urls = Arc::new(RunUrls { keys: instances.keys.clone(), key, run: told_run });
     let mut guest = WorkflowGuest::new(&component, replay, urls);
     let step = loop {
         match guest.step() {

@@ -11,10 +11,10 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
-use crate::{clock, identity, load, replay_check, timers};
+use crate::{clock, identity, load, outbox, replay_check, timers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
-use rehydrate_core::{Answer, EventBody, EventId, Input, InstanceKey, Json, Limits, RunNumber};
+use rehydrate_core::{Answer, EventBody, EventId, Input, InstanceKey, Json, Limits, Lineage, RunNumber};
 use rehydrate_guest::{ActivityHost, GuestEngine, GuestSettings, Level};
 use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, Store};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 /// A running host. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
-    instances: Arc<Instances>,
+    pub(crate) instances: Arc<Instances>,
     loops: Arc<Vec<JoinHandle<()>>>,
 }
 
@@ -49,8 +49,9 @@ impl Runtime {
     ) -> Result<Runtime, RuntimeError> {
         let instances = Arc::new(Instances::new(parts(config, store.clone(), on_fatal)?));
         recover(&instances)?;
+        let forgetting = tokio::spawn(outbox::forget_received(instances.clone()));
         let timer_loop = timers::run(store, instances.clone(), instances.timers.clone());
-        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances.clone()))];
+        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances.clone())), forgetting];
         Ok(Runtime { instances, loops: Arc::new(loops) })
     }
 
@@ -64,7 +65,12 @@ impl Runtime {
             tracing::warn!("turns were still under way when the host stopped; they are taken again at its next start");
         }
         let instances = self.instances.clone();
-        let stopped = tokio::task::spawn_blocking(move || instances.commits.stop()).await;
+        let stop = move || {
+            instances.commits.stop();
+            // What is not forgotten now is found at the next start, and known.
+            drop(instances.received.forget(&*instances.store));
+        };
+        let stopped = tokio::task::spawn_blocking(stop).await;
         if stopped.is_err() {
             tracing::error!("the commit thread could not be stopped");
         }
@@ -106,6 +112,7 @@ impl Runtime {
             reuse: request.reuse,
             conflict: request.conflict,
             idempotency: request.idempotency_key.clone().map(|key| (key, fingerprint)),
+            lineage: Lineage::default(),
         };
         let (reply, answer) = oneshot::channel();
         self.instances.post(key, Post::Start(Box::new(plan), reply));
@@ -137,12 +144,12 @@ impl Runtime {
         crate::actor::repeated(&row, &known, fingerprint).map(Some)
     }
 
-    fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
+    pub(crate) fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
         let checked = self.instances.config.limits.check_payload(what, bytes);
         checked.map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))
     }
 
-    fn row(&self, id: &str) -> Result<(InstanceKey, InstanceRow), RuntimeError> {
+    pub(crate) fn row(&self, id: &str) -> Result<(InstanceKey, InstanceRow), RuntimeError> {
         let (id, key) = identity::checked_id(id)?;
         let row = self.instances.store.instance(key)?;
         row.map(|row| (key, row)).ok_or_else(|| RuntimeError::no_instance(id.as_str()))
@@ -153,7 +160,7 @@ impl Runtime {
         let (key, mut row) = self.row(id)?;
         let instances = &self.instances;
         let events = load::history(&*instances.store, key, row.run)?;
-        let state = load::fold(&events, ACTIVITIES_SHOWN_MAX);
+        let state = load::fold(&events, row.run, ACTIVITIES_SHOWN_MAX);
         row.last_event = state.last;
         row.updated = row.updated.max(state.last_time);
         let input = match events.into_iter().next().map(|event| event.body) {
@@ -172,6 +179,8 @@ impl Runtime {
             output,
             failure,
             cancel_requested: state.cancel_requested.as_ref().map(|(_, reason)| reason.clone()),
+            suspended: state.suspended.as_ref().map(|(_, reason)| reason.clone()),
+            parent: state.lineage.parent.as_ref().map(|parent| parent.instance.clone()),
             waiting_for: waiting_for(&state, now),
             activities: activities(&state, now, since),
             buffered_signals: state.buffered_signals(),
@@ -273,7 +282,7 @@ impl Runtime {
         Ok(lines.into_iter().map(entry).collect())
     }
 
-    async fn ask(&self, id: &str, input: Input) -> Result<Answer, RuntimeError> {
+    pub(crate) async fn ask(&self, id: &str, input: Input) -> Result<Answer, RuntimeError> {
         let (key, row) = self.row(id)?;
         match self.instances.ask(key, None, input).await? {
             Answer::Gone => Err(RuntimeError::new(
@@ -306,14 +315,6 @@ impl Runtime {
     /// Ends an instance at once.
     pub async fn terminate(&self, id: &str, reason: String) -> Result<Answer, RuntimeError> {
         self.ask(id, Input::Terminate { reason: shortened(reason) }).await
-    }
-
-    /// Lets a paused instance try again.
-    pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
-        let (key, _) = self.row(id)?;
-        let (reply, answer) = oneshot::channel();
-        self.instances.post(key, Post::Resume(reply));
-        answered(answer).await
     }
 
     /// Pins an open instance to another version of its workflow. It replays against it at once, and pauses
@@ -467,6 +468,7 @@ fn parts(
 /// Takes up what was under way when the host ended: attempts without an outcome, and instances that the
 /// host could not run. Timers need nothing: their loop finds those that are due.
 fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
+    let messages = outbox::left_over(&*instances.store)?;
     let mut after = None;
     let mut count = 0_usize;
     loop {
@@ -486,14 +488,15 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
             page.rows.iter().filter(|row| row.problem.as_ref().is_some_and(|it| it.code == crate::actor::HOST_FAULT))
         {
             let (reply, _answer) = oneshot::channel();
-            instances.post(identity::instance_key(&row.id), Post::Resume(reply));
+            instances.post(identity::instance_key(&row.id), Post::Resume { reason: None, reply });
         }
         query.after = page.next;
         if query.after.is_none() {
             break;
         }
     }
-    tracing::info!(instances = count, "recovered");
+    tracing::info!(instances = count, messages = messages.len(), "recovered");
+    messages.into_iter().for_each(|message| instances.deliver(message, true));
     Ok(())
 }
 
@@ -518,7 +521,7 @@ fn no_run(row: &InstanceRow, run: RunNumber) -> RuntimeError {
     RuntimeError::new(ErrorKind::NotFound, "run.not-found", message)
 }
 
-fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
+pub(crate) fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| {
         RuntimeError::new(
             ErrorKind::Invalid,
@@ -528,12 +531,12 @@ fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
     })
 }
 
-fn random_seed() -> Result<u64, RuntimeError> {
+pub(crate) fn random_seed() -> Result<u64, RuntimeError> {
     getrandom::u64().map_err(|error| internal(&format!("the system gives no random numbers: {error}")))
 }
 
 /// A reason for people, at most this long.
-fn shortened(reason: String) -> String {
+pub(crate) fn shortened(reason: String) -> String {
     const REASON_CHARS_MAX: usize = 1024;
     reason.chars().take(REASON_CHARS_MAX).collect()
 }

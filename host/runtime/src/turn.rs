@@ -1,7 +1,9 @@
 //! One turn's change of one run, gathered until it is committed.
 
 use crate::workers::{Dispatch, Scheduled};
-use rehydrate_core::{AttemptNumber, Effect, Event, EventBody, EventId, InstanceKey, RunNumber, Timestamp};
+use rehydrate_core::{
+    AttemptNumber, Effect, Event, EventBody, EventId, InstanceKey, Message, MessageId, Outgoing, RunNumber, Timestamp,
+};
 use rehydrate_store::{Batch, DedupRow, InstanceRow, LogLine, RowIndexKeys, TimerRow, UnderWay};
 use std::collections::BTreeMap;
 
@@ -18,6 +20,9 @@ pub struct Turn {
     under_way: Option<UnderWay>,
     log: Vec<LogLine>,
     dedup: Option<DedupRow>,
+    outgoing: Vec<Outgoing>,
+    answers: Vec<Message>,
+    received: Vec<MessageId>,
     row_changed: bool,
 }
 
@@ -26,6 +31,8 @@ pub struct Turn {
 pub struct Release {
     /// Attempts to hand to workers.
     pub dispatch: Vec<Dispatch>,
+    /// Messages to hand to their receivers.
+    pub messages: Vec<Message>,
     /// Attempts to interrupt.
     pub interrupt: Vec<(RunNumber, EventId)>,
     /// The earliest timer that was put.
@@ -50,6 +57,9 @@ impl Turn {
             under_way: None,
             log: Vec::new(),
             dedup: None,
+            outgoing: Vec::new(),
+            answers: Vec::new(),
+            received: Vec::new(),
             row_changed: false,
         }
     }
@@ -86,6 +96,7 @@ impl Turn {
                 Effect::Interrupt { op } => {
                     self.attempts.insert(op, None);
                 }
+                Effect::Send(outgoing) => self.outgoing.push(*outgoing),
             }
         }
     }
@@ -102,6 +113,26 @@ impl Turn {
     /// Drops a timer row that nothing wants any more.
     pub fn drop_timer(&mut self, row: TimerRow) {
         self.timers.insert(row, false);
+    }
+
+    /// Answers a message, if an answer is wanted.
+    pub fn answer(&mut self, answer: Option<Message>) {
+        self.answers.extend(answer);
+    }
+
+    /// This turn takes a message.
+    pub fn received(&mut self, id: MessageId) {
+        self.received.push(id);
+    }
+
+    /// The last of the new events.
+    pub fn last_event(&self) -> Option<&Event> {
+        self.events.last()
+    }
+
+    /// The new event of that id, if it is one of this turn's.
+    pub fn event_of_id(&self, id: EventId) -> Option<&Event> {
+        self.events.binary_search_by_key(&id, |event| event.id).ok().and_then(|at| self.events.get(at))
     }
 
     /// Adds log lines.
@@ -125,6 +156,9 @@ impl Turn {
             && self.timers.is_empty()
             && self.under_way.is_none()
             && self.log.is_empty()
+            && self.outgoing.is_empty()
+            && self.answers.is_empty()
+            && self.received.is_empty()
             && !self.row_changed
     }
 
@@ -155,10 +189,26 @@ impl Turn {
                 _ => release.interrupt.push((self.run, op)),
             }
         }
+        batch.send = self.messages(row);
+        release.messages.clone_from(&batch.send);
+        batch.received = self.received;
         batch.under_way = self.under_way;
         batch.log = self.log;
         batch.dedup = self.dedup;
         (batch, release)
+    }
+
+    /// What is sent, with ids: each event counts its messages.
+    fn messages(&mut self, row: Option<&InstanceRow>) -> Vec<Message> {
+        let mut messages = std::mem::take(&mut self.answers);
+        let mut counts: BTreeMap<EventId, u32> = BTreeMap::new();
+        for Outgoing { event, to, reply_to, body } in std::mem::take(&mut self.outgoing) {
+            let part = counts.entry(event).and_modify(|part| *part += 1).or_insert(1);
+            let id = MessageId { sender: self.key, run: self.run, event, part: *part, is_answer: false };
+            let from = row.map_or_else(String::new, |row| row.id.clone());
+            messages.push(Message { id, from, to, reply_to, body });
+        }
+        messages
     }
 
     /// An attempt to run. What an activity is that was scheduled in this turn need not be read again.

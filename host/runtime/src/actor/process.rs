@@ -1,5 +1,6 @@
 //! Taking turns: deciding inputs, running the guest, committing, releasing.
 
+use super::start::Starter;
 use super::{Instances, LiveGuest, Post, Reply, Resident};
 use crate::api::{InstanceResult, StartReply};
 use crate::catalog::internal;
@@ -10,7 +11,8 @@ use crate::workers::Dispatch;
 use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
-    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Replay, RunNumber,
+    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Message, MessageBody,
+    Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
@@ -37,15 +39,16 @@ pub(super) enum Told {
     Started(Reply<StartReply>, StartReply),
     Done(Reply<()>),
     Timer(TimerRow, bool),
+    Message(Box<Message>),
 }
 
 impl Told {
     /// Whether somebody waits for the answer.
     fn is_awaited(&self) -> bool {
-        !matches!(self, Told::Timer(..))
+        !matches!(self, Told::Timer(..) | Told::Message(_))
     }
 
-    fn tell(self, instances: &Arc<Instances>, failed: Option<&RuntimeError>) {
+    pub(super) fn tell(self, instances: &Arc<Instances>, failed: Option<&RuntimeError>) {
         match (self, failed) {
             (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
             (Told::Answer(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
@@ -55,20 +58,22 @@ impl Told {
             (Told::Done(reply), Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Timer(row, dropped), None) => instances.timers.done(&row, dropped),
             (Told::Timer(row, _), Some(_)) => instances.timer_later(row),
+            (Told::Message(message), None) => instances.received.add(message.id),
+            (Told::Message(message), Some(_)) => instances.deliver_later(*message),
         }
     }
 }
 
 /// One turn under way.
-struct Work {
-    resident: Box<Resident>,
-    turn: Turn,
-    told: Vec<Told>,
+pub(super) struct Work {
+    pub(super) resident: Box<Resident>,
+    pub(super) turn: Turn,
+    pub(super) told: Vec<Told>,
     /// While the guest is not there, all events of the run: it is made from them if it is needed, and then
     /// they are gone.
     events: Vec<Event>,
     /// An early commit failed: nothing more may be committed or told.
-    failed: Option<RuntimeError>,
+    pub(super) failed: Option<RuntimeError>,
     retry: bool,
 }
 
@@ -80,15 +85,23 @@ impl Instances {
         mut resident: Option<Box<Resident>>,
         posts: Vec<Post>,
     ) -> Option<Box<Resident>> {
+        if posts.first().is_some_and(Post::is_for_entity) {
+            self.take_entity_turn(key, posts).await;
+            return None;
+        }
         let mut inputs = Vec::new();
         for post in posts {
-            match post {
-                Post::Start(plan, reply) => {
-                    resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
-                    resident = self.start(key, resident, *plan, reply).await;
-                }
-                other => inputs.push(other),
+            if !post.begins_run() {
+                inputs.push(post);
+                continue;
             }
+            resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
+            resident = match post {
+                Post::Start(plan, reply) => self.start(key, resident, *plan, Starter::Request(reply)).await,
+                Post::Message { message, again } => self.take_start(key, resident, message, again).await,
+                Post::Rewind { reason, reply } => self.rewind(key, &reason, reply).await,
+                _ => resident,
+            };
         }
         self.take_turn(key, resident, inputs).await
     }
@@ -119,7 +132,17 @@ impl Instances {
                 return None;
             }
         };
-        for post in posts {
+        let mut posts = posts.into_iter();
+        while let Some(post) = posts.next() {
+            if work.is_continued() {
+                work = match self.continue_run(key, work).await {
+                    Ok(next) => next,
+                    Err(error) => {
+                        refuse_all(self, [post].into_iter().chain(posts).collect(), &error, None).await;
+                        return None;
+                    }
+                };
+            }
             self.take_post(key, &mut work, post).await;
         }
         self.commit(key, work).await
@@ -179,15 +202,8 @@ impl Instances {
                 }
             }
             Post::Timer(row) => self.take_timer(key, work, row).await,
-            Post::Resume(reply) => {
-                if work.resident.row.state != InstanceStateTag::Paused {
-                    let text = "the instance is not paused, so there is nothing to resume";
-                    drop(reply.send(Err(RuntimeError::new(ErrorKind::Conflict, "instance.not-paused", text))));
-                    return;
-                }
-                self.unpause(key, work).await;
-                work.told.push(Told::Done(reply));
-            }
+            Post::Message { message, again } => self.take_message(key, work, message, again).await,
+            Post::Resume { reason, reply } => self.take_resume(key, work, reason, reply).await,
             Post::Migrate { version, digest, reply } => {
                 if work.resident.state.is_closed() {
                     drop(reply.send(Err(ended(&work.resident.row))));
@@ -198,8 +214,40 @@ impl Instances {
                 self.unpause(key, work).await;
                 work.told.push(Told::Done(reply));
             }
-            Post::Start(..) => {}
+            Post::Start(..) | Post::Rewind { .. } | Post::Entity(_) => {}
         }
+    }
+
+    /// A suspended instance runs again, a paused one tries again; one that is both does both.
+    async fn take_resume(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        work: &mut Work,
+        reason: Option<String>,
+        reply: Reply<()>,
+    ) {
+        let paused = work.resident.row.state == InstanceStateTag::Paused;
+        if work.resident.state.is_closed() {
+            drop(reply.send(Err(ended(&work.resident.row))));
+            return;
+        }
+        if let (Some(reason), Some(_)) = (reason, &work.resident.state.suspended) {
+            if let Err(error) = self.decide(work, Input::Resume { reason }) {
+                drop(reply.send(Err(error)));
+                return;
+            }
+            if !paused {
+                self.run_guest(key, work).await;
+            }
+        } else if !paused {
+            let text = "the instance is neither suspended nor paused, so there is nothing to resume";
+            drop(reply.send(Err(RuntimeError::new(ErrorKind::Conflict, "instance.not-paused", text))));
+            return;
+        }
+        if paused {
+            self.unpause(key, work).await;
+        }
+        work.told.push(Told::Done(reply));
     }
 
     /// Lets the guest try again, from its history.
@@ -247,7 +295,7 @@ impl Instances {
             if events.is_empty() {
                 return Ok(Answer::Gone);
             }
-            let decision = load::fold(&events, 0).decide(input, clock::now(), &self.config.limits);
+            let decision = load::fold(&events, run, 0).decide(input, clock::now(), &self.config.limits);
             decision.map(|decision| decision.answer).map_err(|error| too_much(&error))
         });
         match answer {
@@ -257,7 +305,7 @@ impl Instances {
     }
 
     /// Decides one input and records what it led to.
-    fn decide(&self, work: &mut Work, input: Input) -> Result<Decided, RuntimeError> {
+    pub(super) fn decide(&self, work: &mut Work, input: Input) -> Result<Decided, RuntimeError> {
         let now = clock::now();
         let evidence = match &input {
             Input::CallbackPosted { op, outcome: Ok(payload), .. } => Some((*op, payload.clone())),
@@ -271,7 +319,12 @@ impl Instances {
         work.turn.effects(decision.effects);
         let mut wakes = false;
         for body in decision.events {
-            wakes |= !matches!(body, EventBody::ActivityAttemptFailed { .. });
+            wakes |= !matches!(
+                body,
+                EventBody::ActivityAttemptFailed { .. }
+                    | EventBody::ChildAttemptFailed { .. }
+                    | EventBody::InstanceSuspended { .. }
+            );
             let event = work.resident.state.next_event(body, now);
             match &mut work.resident.guest {
                 Some(live) => live.guest.with_replay(|replay| replay.push_inbound(event.clone())),
@@ -283,12 +336,12 @@ impl Instances {
     }
 
     /// Runs the guest to its next wait, unless the instance has ended or is paused.
-    async fn run_guest(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
+    pub(super) async fn run_guest(self: &Arc<Self>, key: InstanceKey, work: &mut Work) {
         if work.resident.state.is_closed() {
             work.resident.guest = None;
             return;
         }
-        if work.resident.row.state == InstanceStateTag::Paused {
+        if work.resident.row.state == InstanceStateTag::Paused || work.resident.state.suspended.is_some() {
             return;
         }
         let mut live = match work.resident.guest.take() {
@@ -361,7 +414,7 @@ impl Instances {
         let events = std::mem::take(&mut work.events);
         let replay = Replay::new(events, row.ran_through, self.config.limits.clone(), origin)
             .map_err(|error| internal(&error.to_string()))?;
-        let urls = Arc::new(RunUrls { keys: self.keys.clone(), key, run: row.run });
+        let urls = Arc::new(RunUrls { keys: self.keys.clone(), key, run: work.resident.state.told_run() });
         if row.ran_through != EventId::NONE {
             self.counters.rehydrated.fetch_add(1, Ordering::Relaxed);
         }
@@ -394,11 +447,17 @@ impl Instances {
         self.try_commit(key, work).await.0
     }
 
-    async fn try_commit(
+    pub(super) async fn try_commit(
         self: &Arc<Self>,
         key: InstanceKey,
-        work: Work,
+        mut work: Work,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
+        while work.is_continued() {
+            work = match self.continue_run(key, work).await {
+                Ok(next) => next,
+                Err(error) => return (None, Err(error)),
+            };
+        }
         let Work { mut resident, turn, told, retry, failed, .. } = work;
         let committed = match failed {
             Some(error) => Err(error),
@@ -442,10 +501,7 @@ impl Instances {
         let (batch, release) = turn.finish(Some(&resident.row));
         let wrote_row = batch.row.is_some();
         if !writes_nothing {
-            let commit = self.commits.commit(batch, self.is_alone());
-            let committed = if self.commits.is_slow() { self.without_place(commit).await } else { commit.await };
-            committed?.map_err(commit_refused)?;
-            self.counters.turns.fetch_add(1, Ordering::Relaxed);
+            self.commit_batch(batch).await?;
         }
         if wrote_row {
             resident.stored = Some(resident.row.index_keys());
@@ -461,8 +517,17 @@ impl Instances {
         Ok(())
     }
 
+    /// Makes a batch durable.
+    pub(super) async fn commit_batch(&self, batch: rehydrate_store::Batch) -> Result<(), RuntimeError> {
+        let commit = self.commits.commit(batch, self.is_alone());
+        let committed = if self.commits.is_slow() { self.without_place(commit).await } else { commit.await };
+        committed?.map_err(commit_refused)?;
+        self.counters.turns.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// What the turn led to becomes visible; gives the attempts to hand to workers.
-    fn release(&self, key: InstanceKey, release: Release) -> Vec<Dispatch> {
+    pub(super) fn release(self: &Arc<Self>, key: InstanceKey, release: Release) -> Vec<Dispatch> {
         for (run, op) in release.interrupt {
             self.workers.interrupt(key, run, op);
         }
@@ -472,6 +537,7 @@ impl Instances {
         if release.notify {
             self.watchers.notify(key);
         }
+        release.messages.into_iter().for_each(|message| self.deliver(message, false));
         release.dispatch
     }
 
@@ -490,20 +556,20 @@ impl Instances {
         tokio::spawn(async move {
             tokio::time::sleep(HOST_FAULT_PAUSE).await;
             let (reply, _answer) = oneshot::channel();
-            instances.post(key, Post::Resume(reply));
+            instances.post(key, Post::Resume { reason: None, reply });
         });
     }
 }
 
 /// What deciding an input came to.
-struct Decided {
-    answer: Answer,
+pub(super) struct Decided {
+    pub(super) answer: Answer,
     /// The guest may have something to do.
-    wakes: bool,
+    pub(super) wakes: bool,
 }
 
 impl Work {
-    fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
+    pub(super) fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
         Work { resident, turn, told: Vec::new(), events, failed: None, retry: false }
     }
 
@@ -541,7 +607,7 @@ impl Resident {
             row.custom_status.clone_from(&state.custom_status);
         }
         let closed = match &state.lifecycle {
-            Lifecycle::Running => return status_set,
+            Lifecycle::Running | Lifecycle::Continued => return self.describe_suspension() || status_set,
             Lifecycle::Completed(_) => InstanceStateTag::Completed,
             Lifecycle::Failed(_) => InstanceStateTag::Failed,
             Lifecycle::Cancelled(_) => InstanceStateTag::Cancelled,
@@ -552,6 +618,41 @@ impl Resident {
         row.problem = None;
         self.guest = None;
         ended || status_set
+    }
+}
+
+impl Resident {
+    /// Whether it was suspended or resumed, which the row says from now on.
+    fn describe_suspension(&mut self) -> bool {
+        let wanted = match self.state.suspended {
+            Some(_) => InstanceStateTag::Suspended,
+            None => InstanceStateTag::Running,
+        };
+        let changed = self.row.state != InstanceStateTag::Paused && self.row.state != wanted;
+        if changed {
+            self.row.state = wanted;
+        }
+        changed
+    }
+}
+
+impl Post {
+    /// Whether it is for an entity, as all posts of an entity's mailbox are.
+    fn is_for_entity(&self) -> bool {
+        match self {
+            Post::Entity(_) => true,
+            Post::Message { message, .. } => message.to.starts_with('@'),
+            _ => false,
+        }
+    }
+
+    /// Whether it is not for the run that goes on, but for one that is to begin.
+    fn begins_run(&self) -> bool {
+        match self {
+            Post::Start(..) | Post::Rewind { .. } => true,
+            Post::Message { message, .. } => matches!(message.body, MessageBody::Start(_)),
+            _ => false,
+        }
     }
 }
 
@@ -603,7 +704,16 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                 drop(reply.send(Ok(Answer::Gone)));
             }
             Post::Input { reply: Some(reply), .. } => drop(reply.send(Err(error.clone()))),
-            Post::Resume(reply) | Post::Migrate { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Post::Resume { reply, .. } | Post::Rewind { reply, .. } | Post::Migrate { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
+            Post::Message { message, .. } => match missing {
+                Some(key) => {
+                    let nobody = crate::outbox::nobody(&message);
+                    instances.answer_alone(key, message, Err(nobody)).await;
+                }
+                None => instances.deliver_later(*message),
+            },
             Post::Timer(row) => {
                 let mut turn = Turn::new(row.key, row.run, EventId::NONE, None);
                 turn.drop_timer(row);
@@ -619,7 +729,7 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                     instances.timer_later(row);
                 }
             }
-            Post::Input { reply: None, .. } | Post::Start(..) | Post::Recover(_) => {}
+            Post::Input { reply: None, .. } | Post::Start(..) | Post::Recover(_) | Post::Entity(_) => {}
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Starting a run: the policies for an id that is taken, and the first turn.
 
+use super::next_run::new_run;
 use super::process::{Told, ended};
 use super::{Instances, Reply, Resident};
 use crate::api::{ConflictPolicy, ReusePolicy, StartReply};
 use crate::error::{ErrorKind, RuntimeError};
+use crate::outbox::answer;
 use crate::turn::Turn;
 use crate::{clock, load};
-use rehydrate_core::{Digest, EventBody, EventId, InstanceKey, InstanceState, Json, RunNumber};
-use rehydrate_store::{DedupRow, InstanceRow, InstanceStateTag, UnderWay};
+use rehydrate_core::{Digest, EventBody, EventId, InstanceKey, InstanceState, Json, Lineage, Message, RunNumber};
+use rehydrate_store::{DedupRow, InstanceRow, InstanceStateTag};
 use std::sync::Arc;
 
 /// The scope of idempotency keys of starts.
@@ -34,6 +36,16 @@ pub struct StartPlan {
     pub conflict: ConflictPolicy,
     /// The idempotency key and the digest of the request.
     pub idempotency: Option<(String, Digest)>,
+    /// Where the run comes from.
+    pub lineage: Lineage,
+}
+
+/// Who wants an instance to be started.
+pub enum Starter {
+    /// Somebody outside.
+    Request(Reply<StartReply>),
+    /// Another instance.
+    Message(Box<Message>),
 }
 
 fn conflict(code: &'static str, message: String) -> RuntimeError {
@@ -47,7 +59,7 @@ impl Instances {
         key: InstanceKey,
         resident: Option<Box<Resident>>,
         plan: StartPlan,
-        reply: Reply<StartReply>,
+        starter: Starter,
     ) -> Option<Box<Resident>> {
         let row = match &resident {
             Some(resident) => Ok(Some(resident.row.clone())),
@@ -56,21 +68,31 @@ impl Instances {
         let position = row.and_then(|row| self.position(row.as_ref(), &plan).map(|position| (position, row)));
         match position {
             Err(error) => {
-                drop(reply.send(Err(error)));
+                self.refuse(key, starter, error).await;
                 resident
             }
             Ok((Position::Existing(existing), _)) => {
-                drop(reply.send(Ok(existing)));
+                match starter {
+                    Starter::Request(reply) => drop(reply.send(Ok(existing))),
+                    Starter::Message(message) => self.answer_alone(key, message, Ok("null".to_owned())).await,
+                }
                 resident
             }
-            Ok((Position::New(run), row)) => self.begin_run(key, plan, run, row.as_ref(), reply).await,
+            Ok((Position::New(run), row)) => self.begin_run(key, plan, run, row.as_ref(), starter).await,
             Ok((Position::AfterTerminating(run), _)) => match self.end_run(key, resident).await {
-                Ok(row) => self.begin_run(key, plan, run, Some(&row), reply).await,
+                Ok(row) => self.begin_run(key, plan, run, Some(&row), starter).await,
                 Err(error) => {
-                    drop(reply.send(Err(error)));
+                    self.refuse(key, starter, error).await;
                     None
                 }
             },
+        }
+    }
+
+    async fn refuse(self: &Arc<Self>, key: InstanceKey, starter: Starter, error: RuntimeError) {
+        match starter {
+            Starter::Request(reply) => drop(reply.send(Err(error))),
+            Starter::Message(message) => self.refuse_start(key, message, &error).await,
         }
     }
 
@@ -116,10 +138,11 @@ impl Instances {
         plan: StartPlan,
         run: RunNumber,
         previous: Option<&InstanceRow>,
-        reply: Reply<StartReply>,
+        starter: Starter,
     ) -> Option<Box<Resident>> {
         let now = clock::now();
-        let mut state = InstanceState::new(0);
+        let has_no_parent = plan.lineage.parent.is_none();
+        let mut state = InstanceState::new(run, 0);
         let body = EventBody::InstanceStarted {
             instance: plan.id.clone(),
             workflow: plan.workflow.clone(),
@@ -127,6 +150,7 @@ impl Instances {
             digest: plan.digest,
             input: plan.input,
             seed: plan.seed,
+            lineage: Some(Box::new(plan.lineage)).filter(|lineage| **lineage != Lineage::default()),
         };
         let first = state.next_event(body, now);
         let stored = previous.map(InstanceRow::index_keys);
@@ -154,17 +178,21 @@ impl Instances {
             custom_status: None,
             problem: None,
         };
-        let resident = Box::new(Resident {
-            row,
-            state,
-            guest: None,
-            stored,
-            stored_last: EventId::NONE,
-            stored_under_way: Some(UnderWay::default()),
-            dispatch: Vec::new(),
-        });
-        let started = StartReply { id: plan.id, run, version: plan.version, created: true };
-        self.first_turn(key, resident, turn, first, Some(Told::Started(reply, started))).await.0
+        let resident = new_run(row, state, stored);
+        let told = match starter {
+            Starter::Request(reply) => {
+                Told::Started(reply, StartReply { id: plan.id, run, version: plan.version, created: true })
+            }
+            Starter::Message(message) => {
+                // Whoever waits for a child waits for its end; whoever started another is told that it began.
+                if has_no_parent {
+                    turn.answer(answer(&message, Ok("null".to_owned())));
+                }
+                turn.received(message.id);
+                Told::Message(message)
+            }
+        };
+        self.first_turn(key, resident, turn, first, Some(told)).await.0
     }
 
     /// Terminates the run that is in the way; gives its last row.
