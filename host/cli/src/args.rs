@@ -56,6 +56,9 @@ pub enum Command {
     /// Instances of workflows
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// Entities: what they keep, and their operations
+    #[command(subcommand)]
+    Entity(EntityCommand),
     /// Complete or reject a callback, as an external system would
     #[command(subcommand)]
     Callback(CallbackCommand),
@@ -190,11 +193,12 @@ pub enum InstanceCommand {
     Cancel(ReasonArgs),
     /// End an instance at once
     Terminate(ReasonArgs),
-    /// Let a paused instance try again
-    Resume {
-        /// The instance
-        id: String,
-    },
+    /// Suspend an instance: what comes in is recorded, and the workflow does not run until it is resumed
+    Suspend(ReasonArgs),
+    /// Let a suspended instance run again, or a paused one try again
+    Resume(ReasonArgs),
+    /// Let a failed instance go on from before the failure: what failed runs again
+    Rewind(ReasonArgs),
     /// Go on with another version of the workflow; it pauses where that does not match its history
     Migrate {
         /// The instance
@@ -262,7 +266,7 @@ pub enum Conflict {
 
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
-    /// Only these states: running, paused, completed, failed, cancelled, terminated
+    /// Only these states: running, paused, suspended, completed, failed, cancelled, terminated
     #[arg(long, value_delimiter = ',', value_name = "STATE")]
     pub state: Vec<String>,
     /// Only this workflow
@@ -333,6 +337,46 @@ pub struct ReasonArgs {
     /// Why
     #[arg(long)]
     pub reason: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EntityCommand {
+    /// List entities that keep something, in order of their names and keys
+    List {
+        /// Only entities of this name
+        #[arg(long)]
+        name: Option<String>,
+        /// How many
+        #[arg(long, default_value_t = 50, value_name = "COUNT")]
+        limit: usize,
+        /// Where the list before ended
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// Show what an entity keeps
+    Describe {
+        /// Its name
+        name: String,
+        /// Its key
+        key: String,
+    },
+    /// Have an entity perform an operation, and print what it gives
+    Call(OperationArgs),
+    /// Have an entity perform an operation, without its answer
+    Signal(OperationArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct OperationArgs {
+    /// The entity's name
+    pub name: String,
+    /// Its key
+    pub key: String,
+    /// The operation
+    pub operation: String,
+    /// The input: JSON, @FILE, or - for stdin
+    #[arg(value_name = "JSON", default_value = "null")]
+    pub input: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -41,6 +41,12 @@ pub enum Body {
         /// The workflow's input.
         #[schema(value_type = Value)]
         input: Box<RawValue>,
+        /// The instance whose child it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        parent: Option<String>,
+        /// The run whose history it was made of, by a rewind.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rewound_from: Option<u32>,
     },
     /// The workflow scheduled an activity.
     ActivityScheduled {
@@ -190,6 +196,135 @@ pub enum Body {
         /// Which limit, or which trap.
         failure: Failure,
     },
+    /// The workflow started a child workflow.
+    ChildStarted {
+        /// Its instance id.
+        instance: String,
+        /// Its workflow.
+        workflow: String,
+        /// Its version; none: the newest.
+        version: Option<String>,
+        /// Its input.
+        #[schema(value_type = Value)]
+        input: Box<RawValue>,
+        /// `terminate`, `request-cancel` or `abandon`: what becomes of it without its parent.
+        parent_close: String,
+        /// How it is started again if it fails; none: not at all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry: Option<RetryPolicy>,
+    },
+    /// An attempt of a child failed, another follows.
+    ChildAttemptFailed {
+        /// The child.
+        op: u64,
+        /// The attempt.
+        attempt: u32,
+        /// Why it failed.
+        failure: Failure,
+        /// When the next attempt may start.
+        next_attempt: String,
+    },
+    /// The workflow started an instance that belongs to nobody.
+    StartSent {
+        /// Its instance id.
+        instance: String,
+        /// Its workflow.
+        workflow: String,
+        /// Its version; none: the newest.
+        version: Option<String>,
+        /// Its input.
+        #[schema(value_type = Value)]
+        input: Box<RawValue>,
+    },
+    /// The workflow sent a signal to another instance.
+    SignalSent {
+        /// To which.
+        instance: String,
+        /// The signal's name.
+        name: String,
+        /// Its payload.
+        #[schema(value_type = Value)]
+        payload: Box<RawValue>,
+    },
+    /// The workflow asked another instance to cancel.
+    CancelSent {
+        /// Which.
+        instance: String,
+        /// Why.
+        reason: String,
+    },
+    /// The workflow called an entity.
+    EntityCalled {
+        /// Which, as `@name@key`.
+        entity: String,
+        /// The operation.
+        operation: String,
+        /// Its input.
+        #[schema(value_type = Value)]
+        input: Box<RawValue>,
+    },
+    /// The workflow signalled an entity.
+    EntitySignalled {
+        /// Which, as `@name@key`.
+        entity: String,
+        /// The operation.
+        operation: String,
+        /// Its input.
+        #[schema(value_type = Value)]
+        input: Box<RawValue>,
+    },
+    /// The workflow asked for a lock over entities.
+    LockRequested {
+        /// Over which, in the order in which they are asked.
+        entities: Vec<String>,
+    },
+    /// One of the entities granted the lock.
+    LockGranted {
+        /// The lock.
+        op: u64,
+        /// How many have still to grant it; 0: it is held.
+        left: u32,
+    },
+    /// The workflow gave the lock back.
+    LockReleased {
+        /// The lock.
+        op: u64,
+    },
+    /// A child, another instance or an entity answered.
+    ReplyReceived {
+        /// What it answers.
+        op: u64,
+        /// What it gave.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<Value>)]
+        output: Option<Box<RawValue>>,
+        /// Why it failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
+    },
+    /// The instance was suspended.
+    InstanceSuspended {
+        /// Why.
+        reason: String,
+    },
+    /// The instance was resumed.
+    InstanceResumed {
+        /// Why.
+        reason: String,
+    },
+    /// The last event of the run: the workflow goes on in the next one.
+    InstanceContinued {
+        /// The next run's input.
+        #[schema(value_type = Value)]
+        input: Box<RawValue>,
+        /// With the newest version, or else with its own.
+        newest_version: bool,
+    },
+    /// Stands, after a rewind, for an event that does not count any more.
+    EventLeftOut {
+        /// The type of that event.
+        was: String,
+    },
 }
 
 /// Limits of one activity; what is not there has no limit of its own.
@@ -260,13 +395,20 @@ impl From<&EventBody> for Body {
     fn from(body: &EventBody) -> Self {
         use EventBody as E;
         match body {
-            E::InstanceStarted { instance, workflow, version, digest, input, seed: _ } => Body::InstanceStarted {
-                instance: show::text(instance),
-                workflow: workflow.clone(),
-                version: version.clone(),
-                digest: digest.to_string(),
-                input: show::json(input),
-            },
+            E::InstanceStarted { instance, workflow, version, digest, input, lineage, seed: _ } => {
+                Body::InstanceStarted {
+                    instance: show::text(instance),
+                    workflow: workflow.clone(),
+                    version: version.clone(),
+                    digest: digest.to_string(),
+                    input: show::json(input),
+                    parent: lineage
+                        .as_ref()
+                        .and_then(|it| it.parent.as_ref())
+                        .map(|parent| show::text(&parent.instance)),
+                    rewound_from: lineage.as_ref().and_then(|it| it.rewound_from).map(|run| run.0),
+                }
+            }
             E::ActivityScheduled { name, input, options } => Body::ActivityScheduled {
                 name: show::text(name),
                 input: show::json(input),
@@ -321,7 +463,69 @@ impl From<&EventBody> for Body {
             E::InstanceCancelled { failure } => Body::InstanceCancelled { failure: failure.into() },
             E::InstanceTerminated { reason } => Body::InstanceTerminated { reason: show::text(reason) },
             E::InstanceStopped { failure } => Body::InstanceStopped { failure: failure.into() },
+            E::ChildStarted { id, workflow, input, options } => Body::ChildStarted {
+                instance: show::text(id),
+                workflow: show::text(workflow),
+                version: options.version.as_deref().map(show::text),
+                input: show::json(input),
+                parent_close: parent_close(options.parent_close).to_owned(),
+                retry: options.retry.as_ref().map(RetryPolicy::from),
+            },
+            E::ChildAttemptFailed { op, attempt, failure, next_attempt } => Body::ChildAttemptFailed {
+                op: op.0,
+                attempt: attempt.0,
+                failure: failure.into(),
+                next_attempt: show::time(*next_attempt),
+            },
+            E::StartSent { id, workflow, version, input } => Body::StartSent {
+                instance: show::text(id),
+                workflow: show::text(workflow),
+                version: version.as_deref().map(show::text),
+                input: show::json(input),
+            },
+            E::SignalSent { instance, name, payload } => Body::SignalSent {
+                instance: show::text(instance),
+                name: show::text(name),
+                payload: show::json(payload),
+            },
+            E::CancelSent { instance, reason } => {
+                Body::CancelSent { instance: show::text(instance), reason: show::text(reason) }
+            }
+            E::EntityCalled { entity, operation, input } => Body::EntityCalled {
+                entity: show::text(&entity.to_string()),
+                operation: show::text(operation),
+                input: show::json(input),
+            },
+            E::EntitySignalled { entity, operation, input } => Body::EntitySignalled {
+                entity: show::text(&entity.to_string()),
+                operation: show::text(operation),
+                input: show::json(input),
+            },
+            E::LockRequested { entities } => {
+                Body::LockRequested { entities: entities.iter().map(|it| show::text(&it.to_string())).collect() }
+            }
+            E::LockGranted { op, left } => Body::LockGranted { op: op.0, left: *left },
+            E::LockReleased { op } => Body::LockReleased { op: op.0 },
+            E::ReplyReceived { op, outcome } => Body::ReplyReceived {
+                op: op.0,
+                output: outcome.as_deref().ok().map(show::json),
+                failure: outcome.as_ref().err().map(Failure::from),
+            },
+            E::InstanceSuspended { reason } => Body::InstanceSuspended { reason: show::text(reason) },
+            E::InstanceResumed { reason } => Body::InstanceResumed { reason: show::text(reason) },
+            E::InstanceContinued { input, newest } => {
+                Body::InstanceContinued { input: show::json(input), newest_version: *newest }
+            }
+            E::EventLeftOut { was } => Body::EventLeftOut { was: was.clone() },
         }
+    }
+}
+
+fn parent_close(policy: core::ParentClose) -> &'static str {
+    match policy {
+        core::ParentClose::Terminate => "terminate",
+        core::ParentClose::RequestCancel => "request-cancel",
+        core::ParentClose::Abandon => "abandon",
     }
 }
 

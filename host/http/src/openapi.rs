@@ -2,7 +2,7 @@
 //!
 //! `openapi.json` beside this crate is its golden copy: a change of the API shows in it, or the test fails.
 
-use crate::admin::{components, history, host, instances, messages};
+use crate::admin::{components, entities, history, host, instances, messages};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -20,10 +20,11 @@ const PROBLEM: &str = "application/problem+json";
     ),
     paths(
         components::deploy, components::list,
-        instances::start, instances::list, instances::describe, instances::result, instances::resume, instances::migrate,
+        instances::start, instances::list, instances::describe, instances::result, instances::migrate,
         instances::replay,
         history::history, history::follow, history::log,
-        messages::signal, messages::cancel, messages::terminate,
+        messages::signal, messages::cancel, messages::terminate, messages::suspend, messages::resume, messages::rewind,
+        entities::list, entities::describe, entities::call, entities::signal,
         host::health, host::ready, host::stats, host::openapi,
     ),
     components(schemas(crate::events::Event, crate::events::Body)),

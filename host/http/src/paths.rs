@@ -22,6 +22,11 @@ pub fn instance(id: &str) -> String {
     format!("/v1/instances/{}", segment(id))
 }
 
+/// `/v1/entities/{name}/{key}`
+pub fn entity(name: &str, key: &str) -> String {
+    format!("/v1/entities/{}/{}", segment(name), segment(key))
+}
+
 /// `/v1/components/{name}/{version}`
 pub fn component(name: &str, version: &str) -> String {
     format!("/v1/components/{}/{}", segment(name), segment(version))

@@ -5,7 +5,7 @@ use crate::{cursor, show};
 use axum::extract::{FromRequestParts, Path, Query};
 use http::HeaderMap;
 use http::request::Parts;
-use rehydrate_runtime::store::{InstanceStateTag, ListQuery};
+use rehydrate_runtime::store::{EntityQuery, InstanceStateTag, ListQuery};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -117,6 +117,37 @@ fn limit(given: Option<usize>, default: usize, max: usize) -> Result<usize, Prob
 
 fn invalid(name: &str, what: &str) -> Problem {
     Problem::invalid("query.invalid", format!("the parameter `{name}` is wrong: {what}"))
+}
+
+/// Which entities to list. Every condition given must hold.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EntityListParams {
+    /// The name of their component's deployment.
+    name: Option<String>,
+    /// Their last operation was then or later, RFC 3339.
+    last_operation_from: Option<String>,
+    /// Their last operation was then or earlier, RFC 3339.
+    last_operation_to: Option<String>,
+    /// Entities on the page, at most 500; 50 if not given.
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl EntityListParams {
+    /// As the store takes it; 400 names the parameter that is wrong.
+    pub fn into_query(self) -> Result<EntityQuery, Problem> {
+        Ok(EntityQuery {
+            name: self.name,
+            from: time("last_operation_from", self.last_operation_from.as_deref())?,
+            to: time("last_operation_to", self.last_operation_to.as_deref())?,
+            after: self.cursor,
+            limit: limit(self.limit, 50, LIST_MAX)?,
+            scan_max: SCAN_MAX,
+        })
+    }
 }
 
 /// Which part of a history or log to read.

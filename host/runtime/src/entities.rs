@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 /// The value that an entity which keeps one thing keeps it under.
 const STATE: &str = "state";
 
+/// The code of a failure because no component of that name is deployed.
+pub const NOT_DEPLOYED: &str = "entity.not-deployed";
+
 /// An entity with its values.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EntityDetail {
@@ -51,7 +54,12 @@ impl Runtime {
     /// The same, without what it gave: `Ok` means that the operation is recorded. It is performed before this returns,
     /// or, while a workflow holds the entity's lock, after that.
     pub async fn entity_signal(&self, name: &str, key: &str, op: &str, input: Json) -> Result<(), RuntimeError> {
-        self.ask_entity(name, key, op, input, false).await.map(drop)
+        match self.ask_entity(name, key, op, input, false).await? {
+            Err(failure) if failure.code == NOT_DEPLOYED => {
+                Err(RuntimeError::new(ErrorKind::NotFound, NOT_DEPLOYED, failure.message))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn ask_entity(

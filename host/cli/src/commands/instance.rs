@@ -35,7 +35,9 @@ pub async fn run(context: &Context, command: InstanceCommand) -> anyhow::Result<
         InstanceCommand::Signal(args) => messages::signal(context, &args).await?,
         InstanceCommand::Cancel(args) => messages::end(context, "cancel", &args).await?,
         InstanceCommand::Terminate(args) => messages::end(context, "terminate", &args).await?,
-        InstanceCommand::Resume { id } => messages::resume(context, &id).await?,
+        InstanceCommand::Suspend(args) => messages::end(context, "suspend", &args).await?,
+        InstanceCommand::Resume(args) => messages::go_on(context, "resume", &args).await?,
+        InstanceCommand::Rewind(args) => messages::go_on(context, "rewind", &args).await?,
         InstanceCommand::Migrate { id, version } => messages::migrate(context, &id, version).await?,
     }
     Ok(Ended::Well)

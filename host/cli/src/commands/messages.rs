@@ -1,4 +1,4 @@
-//! `instance signal|cancel|terminate|resume|migrate`: what is sent to an instance.
+//! `instance signal|cancel|terminate|suspend|resume|rewind|migrate`: what is sent to an instance.
 
 use super::{Context, json_argument};
 use crate::args::{Output, ReasonArgs, SignalArgs};
@@ -20,7 +20,7 @@ pub async fn signal(context: &Context, args: &SignalArgs) -> anyhow::Result<()> 
     print_taken(context, &answer, &format!("signal `{}` for `{}`", args.name, args.id))
 }
 
-/// `instance cancel` and `instance terminate`
+/// `instance cancel`, `instance terminate` and `instance suspend`
 pub async fn end(context: &Context, verb: &str, args: &ReasonArgs) -> anyhow::Result<()> {
     let path = format!("{}/{verb}", paths::instance(&args.id));
     let reason = Reason { reason: args.reason.clone() };
@@ -38,10 +38,12 @@ fn print_taken(context: &Context, answer: &Answer, what: &str) -> anyhow::Result
     })
 }
 
-/// `instance resume`
-pub async fn resume(context: &Context, id: &str) -> anyhow::Result<()> {
-    context.client.post(&format!("{}/resume", paths::instance(id)), "{}".to_owned()).await?;
-    done(context, &format!("`{id}` tries again; look at it with `rehydrate instance describe {id}`"))
+/// `instance resume` and `instance rewind`
+pub async fn go_on(context: &Context, verb: &str, args: &ReasonArgs) -> anyhow::Result<()> {
+    let id = &args.id;
+    let reason = Reason { reason: args.reason.clone() };
+    context.client.post(&format!("{}/{verb}", paths::instance(id)), serde_json::to_string(&reason)?).await?;
+    done(context, &format!("`{id}` goes on; look at it with `rehydrate instance describe {id}`"))
 }
 
 /// `instance migrate`
@@ -54,7 +56,7 @@ pub async fn migrate(context: &Context, id: &str, version: String) -> anyhow::Re
 }
 
 /// These answers have no content of their own.
-fn done(context: &Context, text: &str) -> anyhow::Result<()> {
+pub fn done(context: &Context, text: &str) -> anyhow::Result<()> {
     match context.output {
         Output::Json => output::line("{}")?,
         Output::Table => output::line(&output::clean(text))?,

@@ -2,6 +2,7 @@
 
 mod callback;
 mod component;
+mod entity;
 mod instance;
 mod messages;
 
@@ -49,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Deploy(args) => component::deploy(&Context::new(&client)?, &args).await,
         Command::Component(command) => component::run(&Context::new(&client)?, &command).await,
         Command::Instance(command) => instance::run(&Context::new(&client)?, command).await,
+        Command::Entity(command) => entity::run(&Context::new(&client)?, command).await,
         Command::Callback(command) => callback::run(client.output, command).await,
         Command::Completions { shell } => completions(shell),
     }

@@ -31,6 +31,10 @@ struct Fields {
     expires: Option<String>,
     change: Option<String>,
     reason: Option<String>,
+    instance: Option<String>,
+    entity: Option<String>,
+    operation: Option<String>,
+    was: Option<String>,
 }
 
 /// One line: number, time, type, and what belongs to the type.
@@ -47,14 +51,19 @@ fn details(fields: &Fields) -> Vec<String> {
     let at = |word: &str, time: &Option<String>| time.as_ref().map(|time| format!("{word} {}", output::time(time)));
     let workflow = match (&fields.workflow, &fields.version) {
         (Some(name), Some(version)) => Some(format!("{name}@{version}")),
-        _ => None,
+        (name, _) => name.clone(),
     };
+    // The first event names the instance itself, which is known.
+    let other = fields.instance.as_ref().filter(|_| fields.kind != "InstanceStarted");
     [
         workflow,
-        fields.name.as_ref().map(|name| format!("`{name}`")),
+        other.map(|instance| format!("`{instance}`")),
+        fields.entity.as_ref().map(|entity| format!("`{entity}`")),
+        fields.operation.as_ref().or(fields.name.as_ref()).map(|name| format!("`{name}`")),
         fields.op.map(|op| format!("#{op}")),
         fields.attempt.map(|attempt| format!("attempt {attempt}")),
         fields.change.clone(),
+        fields.was.clone(),
         fields.reason.clone(),
         at("due", &fields.deadline),
         at("expires", &fields.expires),

@@ -52,6 +52,12 @@ pub fn instance(status: &InstanceStatus) -> String {
     if let Some(custom) = &status.custom_status {
         page.field("status", &payload(custom.get()));
     }
+    if let Some(parent) = &status.parent {
+        page.field("parent", parent);
+    }
+    if let Some(reason) = &status.suspended {
+        page.field("suspended", reason);
+    }
     if let Some(reason) = &status.cancel_requested {
         page.field("cancel", &format!("requested: {reason}"));
     }

@@ -104,21 +104,6 @@ pub async fn result(
     Ok((status, Json(InstanceResult::from(&result))).into_response())
 }
 
-/// Lets a paused instance try again.
-#[utoipa::path(
-    post, path = "/v1/instances/{id}/resume", operation_id = "resume_instance", tag = "instances",
-    params(("id" = String, Path)),
-    responses(
-        (status = 202, description = "It tries again."),
-        (status = 404, body = Problem),
-        (status = 409, description = "It is not paused.", body = Problem),
-    ),
-)]
-pub async fn resume(State(admin): State<Admin>, InPath(id): InPath<String>) -> Result<StatusCode, Problem> {
-    admin.runtime.resume(&id).await?;
-    Ok(StatusCode::ACCEPTED)
-}
-
 /// Pins an open instance to another version of its workflow. It is replayed with it, and pauses where it
 /// does not match its history.
 #[utoipa::path(

@@ -1,4 +1,4 @@
-//! Messages to an instance: signals, and requests to cancel or terminate.
+//! Messages to an instance: signals, and requests to cancel, terminate, suspend, resume or rewind.
 
 use super::Admin;
 use super::instances::parse_or_default;
@@ -74,6 +74,67 @@ pub async fn cancel(State(admin): State<Admin>, InPath(id): InPath<String>, requ
 pub async fn terminate(State(admin): State<Admin>, InPath(id): InPath<String>, request: Request) -> Reply {
     let reason = reason(&admin, request).await?;
     taken(&id, admin.runtime.terminate(&id, reason).await?)
+}
+
+/// Suspends an instance: what comes in is recorded, activities go on, and the workflow runs again when it is resumed.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/suspend", operation_id = "suspend_instance", tag = "messages",
+    params(("id" = String, Path)),
+    request_body = Option<Reason>,
+    responses(
+        (status = 202, body = MessageTaken),
+        (status = 404, body = Problem),
+        (status = 410, description = "It has ended.", body = Problem),
+    ),
+)]
+pub async fn suspend(State(admin): State<Admin>, InPath(id): InPath<String>, request: Request) -> Reply {
+    let reason = reason(&admin, request).await?;
+    taken(&id, admin.runtime.suspend(&id, reason).await?)
+}
+
+/// Lets a suspended instance run again, and a paused one try again.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/resume", operation_id = "resume_instance", tag = "messages",
+    params(("id" = String, Path)),
+    request_body = Option<Reason>,
+    responses(
+        (status = 202, description = "It runs."),
+        (status = 404, body = Problem),
+        (status = 409, description = "It is neither suspended nor paused.", body = Problem),
+        (status = 410, description = "It has ended.", body = Problem),
+    ),
+)]
+pub async fn resume(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let reason = reason(&admin, request).await?;
+    admin.runtime.resume(&id, reason).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Lets a failed instance go on from before the first failure in it: the activities, children and calls that failed run
+/// again, in a new run.
+#[utoipa::path(
+    post, path = "/v1/instances/{id}/rewind", operation_id = "rewind_instance", tag = "messages",
+    params(("id" = String, Path)),
+    request_body = Option<Reason>,
+    responses(
+        (status = 202, description = "It goes on."),
+        (status = 404, body = Problem),
+        (status = 409, description = "It has not ended, or nothing in it failed but the workflow itself.", body = Problem),
+        (status = 410, description = "It has ended without failing.", body = Problem),
+    ),
+)]
+pub async fn rewind(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let reason = reason(&admin, request).await?;
+    admin.runtime.rewind(&id, reason).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn reason(admin: &Admin, request: Request) -> Result<String, Problem> {

@@ -3,6 +3,7 @@
 //! Every request passes the [`Guard`] first. Only the two probes are served without a token.
 
 pub mod components;
+pub mod entities;
 pub mod history;
 pub mod host;
 pub mod instances;
@@ -141,7 +142,9 @@ fn router(admin: Admin, guard: Arc<Guard>) -> Router {
         .route("/v1/instances", get(instances::list).post(instances::start))
         .route("/v1/instances/{id}", get(instances::describe))
         .route("/v1/instances/{id}/result", get(instances::result))
-        .route("/v1/instances/{id}/resume", post(instances::resume))
+        .route("/v1/instances/{id}/suspend", post(messages::suspend))
+        .route("/v1/instances/{id}/resume", post(messages::resume))
+        .route("/v1/instances/{id}/rewind", post(messages::rewind))
         .route("/v1/instances/{id}/migrate", post(instances::migrate))
         .route("/v1/instances/{id}/replay", post(instances::replay))
         .route("/v1/instances/{id}/history", get(history::history))
@@ -150,6 +153,10 @@ fn router(admin: Admin, guard: Arc<Guard>) -> Router {
         .route("/v1/instances/{id}/signals/{name}", post(messages::signal))
         .route("/v1/instances/{id}/cancel", post(messages::cancel))
         .route("/v1/instances/{id}/terminate", post(messages::terminate))
+        .route("/v1/entities", get(entities::list))
+        .route("/v1/entities/{name}/{key}", get(entities::describe))
+        .route("/v1/entities/{name}/{key}/call/{operation}", post(entities::call))
+        .route("/v1/entities/{name}/{key}/signal/{operation}", post(entities::signal))
         .route("/v1/health", get(host::health))
         .route("/v1/ready", get(host::ready))
         .route("/v1/stats", get(host::stats))

@@ -25,12 +25,21 @@ pub enum State {
     Cancelled,
     /// It was ended from outside.
     Terminated,
+    /// It was suspended, and runs again when it is resumed.
+    Suspended,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [State; 6] =
-        [State::Running, State::Paused, State::Completed, State::Failed, State::Cancelled, State::Terminated];
+    pub const ALL: [State; 7] = [
+        State::Running,
+        State::Paused,
+        State::Completed,
+        State::Failed,
+        State::Cancelled,
+        State::Terminated,
+        State::Suspended,
+    ];
 
     /// The word in JSON and in queries.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +50,7 @@ impl State {
             State::Failed => "failed",
             State::Cancelled => "cancelled",
             State::Terminated => "terminated",
+            State::Suspended => "suspended",
         }
     }
 
@@ -53,6 +63,7 @@ impl State {
             State::Failed => InstanceStateTag::Failed,
             State::Cancelled => InstanceStateTag::Cancelled,
             State::Terminated => InstanceStateTag::Terminated,
+            State::Suspended => InstanceStateTag::Suspended,
         }
     }
 }
@@ -66,6 +77,7 @@ impl From<InstanceStateTag> for State {
             InstanceStateTag::Failed => State::Failed,
             InstanceStateTag::Cancelled => State::Cancelled,
             InstanceStateTag::Terminated => State::Terminated,
+            InstanceStateTag::Suspended => State::Suspended,
         }
     }
 }
@@ -149,9 +161,9 @@ impl From<&runtime::store::Problem> for InstanceProblem {
 pub struct WaitingFor {
     /// The event that began it.
     pub event: u64,
-    /// `activity`, `timer`, `callback` or `signal`.
+    /// `activity`, `timer`, `callback`, `signal`, `child`, `start`, `cancel`, `entity` or `lock`.
     pub kind: String,
-    /// The name of the activity, callback or signal.
+    /// The name of the activity, callback or signal; the id of the instance or entity.
     pub name: Option<String>,
     /// Since when.
     pub since: String,
@@ -320,6 +332,10 @@ pub struct InstanceStatus {
     pub custom_status: Option<Box<RawValue>>,
     /// Why it was asked to cancel.
     pub cancel_requested: Option<String>,
+    /// Why it is suspended, if it is.
+    pub suspended: Option<String>,
+    /// The instance whose child it is.
+    pub parent: Option<String>,
     /// What it waits for, oldest first.
     pub waiting_for: Vec<WaitingFor>,
     /// Open and recent activities with their attempts, oldest first.
@@ -350,6 +366,8 @@ impl From<&runtime::InstanceDetail> for InstanceStatus {
             failure: detail.failure.as_ref().map(Failure::from),
             custom_status: detail.row.custom_status.as_deref().map(show::json),
             cancel_requested: detail.cancel_requested.as_deref().map(show::text),
+            suspended: detail.suspended.as_deref().map(show::text),
+            parent: detail.parent.as_deref().map(show::text),
             waiting_for: detail.waiting_for.iter().map(WaitingFor::from).collect(),
             activities: detail.activities.iter().map(Activity::from).collect(),
             buffered_signals: u64::try_from(detail.buffered_signals).unwrap_or(u64::MAX),
@@ -397,7 +415,7 @@ pub struct Component {
     pub version: String,
     /// The SHA-256 of the component, in hex.
     pub digest: String,
-    /// `workflow` or `activity`.
+    /// `workflow`, `activity` or `entity`.
     pub kind: String,
     /// The activities it offers.
     pub activities: Vec<String>,
@@ -414,6 +432,7 @@ impl From<&DeploymentRow> for Component {
         let kind = match row.kind {
             ComponentKind::Workflow => "workflow",
             ComponentKind::Activity => "activity",
+            ComponentKind::Entity => "entity",
         };
         Component {
             name: row.name.clone(),

@@ -5,9 +5,11 @@
 //! outputs, details) stand in the document as JSON values, exactly as they were given, with callback tokens
 //! masked.
 
+mod entity;
 mod instance;
 mod requests;
 
+pub use entity::{Entity, EntityList, EntityLock, EntitySummary, OperationResult};
 pub use instance::{
     Activity, Attempt, Component, ComponentList, Divergence, Failure, Health, InstanceList, InstanceProblem,
     InstanceResult, InstanceStatus, InstanceSummary, Log, LogLine, Ready, ReplayReport, State, WaitingFor,

@@ -7,6 +7,7 @@
 use super::process::stored_lines;
 use super::{Instances, Post, Reply};
 use crate::catalog::internal;
+use crate::entities::NOT_DEPLOYED;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::outbox::answer;
 use crate::{clock, runtime};
@@ -192,7 +193,7 @@ impl Instances {
             Ok(None) => {
                 let text =
                     format!("no entity `{}` is deployed; deploy a component of world `entity` so named", work.id.name);
-                return Err(Failure::new(FailureKind::NotFound, "entity.not-found", text));
+                return Err(Failure::new(FailureKind::NotFound, NOT_DEPLOYED, text));
             }
             Err(error) => return Err(Failure::new(FailureKind::Rejected, error.code, error.message)),
         };

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
 use crate::{clock, load};
 use rehydrate_core::rewind::rewound;
-use rehydrate_core::{Effect, Event, EventBody, EventId, InstanceKey, InstanceState, Lifecycle, RunNumber};
+use rehydrate_core::{Effect, Event, EventBody, EventId, InstanceKey, InstanceState, Lifecycle};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine, RowIndexKeys, UnderWay};
 use std::sync::Arc;
 
