@@ -57,7 +57,14 @@ pub struct ChildCall<T> {
 impl<T> ChildCall<T> {
     pub(crate) fn new(reactor: &HostReactor, workflow: &str, input: Result<String, Failure>) -> ChildCall<T> {
         let reactor = HostReactor::clone(reactor);
-        ChildCall { reactor, workflow: workflow.to_owned(), id: None, input, options: ChildOptions::default(), started: None }
+        ChildCall {
+            reactor,
+            workflow: workflow.to_owned(),
+            id: None,
+            input,
+            options: ChildOptions::default(),
+            started: None,
+        }
     }
 
     /// The child's instance id. Without it: a random one, the same on replay. If an instance of that id is running
