@@ -32,3 +32,19 @@ pub mod activity {
         generate_all,
     });
 }
+
+/// World `entity`; the types it shares with world `workflow` are the same Rust types.
+pub mod entity {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "entity",
+        pub_export_macro: true,
+        export_macro_name: "export_entity",
+        default_bindings_module: "rehydrate::__private::entity",
+        runtime_path: "::rehydrate::__private::wit_bindgen::rt",
+        with: {
+            "rehydrate:workflow/types@0.1.0": crate::bindings::workflow::rehydrate::workflow::types,
+        },
+        generate_all,
+    });
+}

@@ -1,14 +1,18 @@
 //! What a workflow can do. Every method is one request to the host, answered from history on replay.
 
 use crate::activity_call::ActivityCall;
+use crate::child_call::ChildCall;
+use crate::delivery::{Delivery, InstanceRef};
+use crate::entity_ref::{EntityId, EntityRef, Lock};
 use crate::failure::Failure;
 use crate::host::{self, CallbackHandle, Info, Level};
 use crate::http_call::{HttpRequest, HttpResponse};
-use crate::operation::{All, Callback, HostReactor, Operation, Timeout, What, start_timer};
+use crate::operation::{All, Callback, HostReactor, Operation, Timeout, What, encode, start_timer};
 use crate::reactor::{Reactor, Stalled};
 use crate::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -100,6 +104,88 @@ impl Context {
         Operation::open(&self.reactor, What::Payload(name.to_owned()), host::next_signal(name))
     }
 
+    /// A child workflow with that input; `T` is what its output is read as. See [`ChildCall`].
+    pub fn child<T>(&self, workflow: &str, input: &(impl Serialize + ?Sized)) -> ChildCall<T> {
+        ChildCall::new(&self.reactor, workflow, encode(input, format_args!("the input of child workflow `{workflow}`")))
+    }
+
+    /// Starts an instance that goes on by itself, of the newest version of the workflow; of another one, or under a
+    /// random id: [`ChildCall::detach`]. What it gives tells that the start is recorded, and may be ignored.
+    pub fn start_detached(&self, workflow: &str, id: &str, input: &(impl Serialize + ?Sized)) -> Delivery {
+        self.child::<()>(workflow, input).id(id).detach()
+    }
+
+    /// Another instance, to be sent signals or asked to cancel.
+    ///
+    /// ```no_run
+    /// # use rehydrate::{Context, Failure};
+    /// # async fn flow(ctx: Context) -> Result<(), Failure> {
+    /// ctx.instance("order-7").signal("paid", &125).await?;
+    /// ctx.instance("order-8").cancel("out of stock"); // Whether it arrives is of no interest.
+    /// # Ok(()) }
+    /// ```
+    pub fn instance(&self, id: &str) -> InstanceRef {
+        InstanceRef::new(&self.reactor, id)
+    }
+
+    /// An entity: the name of its component's deployment, and a key.
+    ///
+    /// ```no_run
+    /// # use rehydrate::{Context, Failure};
+    /// # async fn flow(ctx: Context) -> Result<(), Failure> {
+    /// let stock = ctx.entity("stock", "bolts");
+    /// stock.signal("add", &100)?;
+    /// let left: i64 = stock.call("take", &7).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn entity(&self, name: impl Into<String>, key: impl Into<String>) -> EntityRef {
+        EntityRef::new(&self.reactor, EntityId::new(name, key))
+    }
+
+    /// The lock over several entities: until the guard is dropped they perform operations of this workflow only. Dropped
+    /// while it is asked for, it is given up. One at a time, over at least one: the host stops a workflow that asks for a
+    /// second one, as two such workflows could wait for each other for ever.
+    ///
+    /// ```no_run
+    /// # use rehydrate::{Context, Failure};
+    /// # async fn flow(ctx: Context) -> Result<(), Failure> {
+    /// let (from, to) = (ctx.entity("account", "ann"), ctx.entity("account", "bob"));
+    /// let lock = ctx.lock([&from, &to]).await?;
+    /// from.call::<i64>("withdraw", &50).await?;
+    /// to.call::<i64>("deposit", &50).await?;
+    /// drop(lock);
+    /// # Ok(()) }
+    /// ```
+    pub fn lock(&self, entities: impl IntoIterator<Item = impl Borrow<EntityRef>>) -> Lock {
+        Lock::ask(&self.reactor, entities)
+    }
+
+    /// Goes on in a new run of this instance, with that input and the newest version of the workflow, once the body
+    /// returns; what the body returns is not used. Signals that were not taken go with it, operations that are open are
+    /// given up. What this gives is for the body to return at once:
+    ///
+    /// ```no_run
+    /// # use rehydrate::{Context, Failure};
+    /// # use std::time::Duration;
+    /// #[rehydrate::workflow]
+    /// async fn every_hour(ctx: Context, hours: u64) -> Result<(), Failure> {
+    ///     ctx.activity::<()>("sweep", &hours).await?;
+    ///     ctx.sleep(Duration::from_secs(3600)).await?;
+    ///     ctx.continue_as_new(&(hours + 1))
+    /// }
+    /// ```
+    ///
+    /// It is never `Ok`: an error that [is no failure](Failure::is_continue_as_new), or for an input that JSON can not
+    /// hold a failure with code `sdk.encode`.
+    pub fn continue_as_new<T>(&self, input: &(impl Serialize + ?Sized)) -> Result<T, Failure> {
+        continue_as(input, true)
+    }
+
+    /// As [`continue_as_new`](Context::continue_as_new), with this run's version of the workflow.
+    pub fn continue_as_new_same_version<T>(&self, input: &(impl Serialize + ?Sized)) -> Result<T, Failure> {
+        continue_as(input, false)
+    }
+
     /// The time of the event being applied. It stands still between waits.
     pub fn now(&self) -> Timestamp {
         host::now()
@@ -157,6 +243,11 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Context")
     }
+}
+
+fn continue_as<T>(input: &(impl Serialize + ?Sized), newest_version: bool) -> Result<T, Failure> {
+    host::continue_as_new(&encode(input, "the input of the next run")?, newest_version);
+    Err(Failure::continued_as_new())
 }
 
 /// The body of the exported `run`: reads the input, runs the workflow, writes the output.

@@ -8,6 +8,8 @@ use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
 
+const CONTINUED: &str = "sdk.continued-as-new";
+
 /// Why something failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,6 +100,11 @@ impl Failure {
         Failure::new(FailureKind::Rejected, code, message)
     }
 
+    /// What a body returns after it asked to go on in a new run: code `sdk.continued-as-new`. The host does not use it.
+    pub(crate) fn continued_as_new() -> Failure {
+        Failure::application(CONTINUED, "the workflow goes on in a new run")
+    }
+
     /// A value that could not be read as the type the guest expects: code `sdk.decode`.
     pub(crate) fn decode(what: &str, error: &serde_json::Error) -> Failure {
         Failure::rejected("sdk.decode", format!("{what} does not have the expected shape: {error}"))
@@ -129,6 +136,12 @@ impl Failure {
     /// Whether the operation was cancelled.
     pub fn is_cancelled(&self) -> bool {
         self.kind == FailureKind::Cancelled
+    }
+
+    /// Whether this is no failure but what [`Context::continue_as_new`](crate::Context::continue_as_new) gives: code that
+    /// cleans up after failures lets it pass.
+    pub fn is_continue_as_new(&self) -> bool {
+        self.code == CONTINUED
     }
 
     /// Whether a time limit ran out.

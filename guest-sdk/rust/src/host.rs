@@ -43,8 +43,10 @@ mod wasm {
 
     use super::{Info, Level};
     use crate::bindings::workflow::rehydrate::workflow::{
-        activities, callbacks, control, operations, signals, timers, types,
+        activities, callbacks, children, control, entities, instances, operations, signals, timers, types,
     };
+    use crate::child_call::ChildOptions;
+    use crate::entity_ref::EntityId;
     use crate::failure::Failure;
     use crate::reactor::{Outcome, Wait};
     use crate::retry::{ActivityOptions, nanos};
@@ -109,6 +111,47 @@ mod wasm {
 
     pub(crate) fn next_signal(name: &str) -> Pending {
         signals::next(name)
+    }
+
+    pub(crate) fn start_child(workflow: &str, id: &str, input: &str, options: &ChildOptions) -> Pending {
+        children::start(workflow, id, input, &wire::child_options(options))
+    }
+
+    pub(crate) fn start_detached(workflow: &str, id: &str, input: &str, version: Option<&str>) -> Pending {
+        children::start_detached(workflow, id, input, version)
+    }
+
+    pub(crate) fn signal_instance(instance: &str, name: &str, payload: &str) -> Pending {
+        instances::signal(instance, name, payload)
+    }
+
+    pub(crate) fn cancel_instance(instance: &str, reason: &str) -> Pending {
+        instances::cancel(instance, reason)
+    }
+
+    pub(crate) fn call_entity(on: &EntityId, operation: &str, input: &str) -> Pending {
+        entities::call(&wire::entity_id(on), operation, input)
+    }
+
+    pub(crate) fn signal_entity(on: &EntityId, operation: &str, input: &str) {
+        entities::signal(&wire::entity_id(on), operation, input);
+    }
+
+    /// The lock resource; dropping it gives the lock back, or the request for it up.
+    pub(crate) struct LockHandle(entities::Lock);
+
+    impl LockHandle {
+        pub(crate) fn ask(on: &[EntityId]) -> LockHandle {
+            LockHandle(entities::Lock::new(&on.iter().map(wire::entity_id).collect::<Vec<_>>()))
+        }
+
+        pub(crate) fn acquired(&self) -> Pending {
+            self.0.acquired()
+        }
+    }
+
+    pub(crate) fn continue_as_new(input: &str, newest_version: bool) {
+        control::continue_as_new(input, newest_version);
     }
 
     pub(crate) fn info() -> Info {

@@ -1,4 +1,4 @@
-//! Write Rehydrate workflows and activities in Rust.
+//! Write Rehydrate workflows, activities and entities in Rust.
 //!
 //! A workflow is an `async fn` that survives everything: crashes, restarts, months of waiting. The host runs it
 //! in a component, records what happens, and brings it back by replaying that record. This crate adds only
@@ -30,11 +30,14 @@
 //! }
 //! ```
 //!
-//! **Waiting.** Every durable operation is a future, and so are [`ActivityCall`], [`Callback`] and [`All`].
-//! `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work. Operations other than
-//! activities begin when they are made, not when they are first polled; an activity begins when it is first
-//! polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits
+//! **Waiting.** Every durable operation is a future, and so are [`ActivityCall`], [`ChildCall`], [`Callback`],
+//! [`Lock`] and [`All`]. `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work.
+//! Operations begin when they are made, not when they are first polled; only an activity and a child begin when
+//! they are first polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits
 //! for anything else fails with code `sdk.deadlock`.
+//!
+//! **Entities.** Small durable objects, in a component of their own: see [`entity`](macro@entity). Workflows call them,
+//! and lock several at once, by [`Context::entity`] and [`Context::lock`].
 //!
 //! **Failures.** Bodies return `Result<T, E>` with `E: Into<Failure>`. A panic is a failure too, with its
 //! message: a hook writes it to the instance's log as `panicked at <place>: <message>`, where the host finds it.
@@ -49,7 +52,11 @@ mod activities;
 mod activity_call;
 #[cfg(target_family = "wasm")]
 mod bindings;
+mod child_call;
 mod context;
+mod delivery;
+mod entity;
+mod entity_ref;
 mod failure;
 mod host;
 #[cfg(all(feature = "http", target_family = "wasm"))]
@@ -67,12 +74,16 @@ mod wire;
 
 pub use activities::{ActivityContext, Attempt};
 pub use activity_call::ActivityCall;
+pub use child_call::{Child, ChildCall, ParentClose};
 pub use context::Context;
+pub use delivery::{Delivery, InstanceRef};
+pub use entity::{Entity, EntityContext, OperationInfo};
+pub use entity_ref::{EntityId, EntityRef, Lock, LockGuard};
 pub use failure::{Failure, FailureKind, OrFail};
 pub use host::{Info, Level};
 pub use http_call::{HttpRequest, HttpResponse, StatusPattern};
 pub use operation::{All, Callback, Elapsed, Operation, Timeout};
-pub use rehydrate_macros::{activity, workflow};
+pub use rehydrate_macros::{activity, entity, workflow};
 pub use retry::{ActivityOptions, RetryPolicy};
 pub use time::{InvalidTimestamp, Timestamp};
 
@@ -129,6 +140,7 @@ macro_rules! activities {
 pub mod __private {
     pub use crate::activities::{Activity, all_differ, run_activity};
     use crate::context;
+    pub use crate::entity::{change, consume, no_such_operation, read};
     use crate::{Context, Failure};
     use serde::Serialize;
     use serde::de::DeserializeOwned;
@@ -138,7 +150,7 @@ pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::bindings::workflow::rehydrate::workflow::types::Failure as WireFailure;
     #[cfg(target_family = "wasm")]
-    pub use crate::bindings::{activity, workflow};
+    pub use crate::bindings::{activity, entity, workflow};
     #[cfg(target_family = "wasm")]
     pub use wit_bindgen;
 
@@ -152,6 +164,12 @@ pub mod __private {
     {
         crate::panics::log_panics(|line| crate::host::log(crate::Level::Error, line));
         context::run_workflow(input, body)
+    }
+
+    /// Performs an operation of an entity.
+    #[cfg(target_family = "wasm")]
+    pub fn handle<E: crate::Entity>(operation: &str, input: &str) -> Result<String, WireFailure> {
+        Ok(crate::entity::handle::<E>(operation, input)?)
     }
 
     /// An activity's name and its exported body.

@@ -1,11 +1,13 @@
 //! Durable operations as futures. They add types, by serde, to what the executor waits for; what an operation
 //! means is decided by the host alone.
 
+use crate::entity_ref::EntityId;
 use crate::failure::Failure;
 use crate::host::{self, CallbackHandle, Pending};
 use crate::reactor::{Group, Outcome, Reactor, Single};
 use crate::time::Timestamp;
 use futures::future::FusedFuture;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::future::Future;
@@ -20,9 +22,18 @@ fn decode<T: DeserializeOwned>(what: &What, outcome: Outcome) -> Result<T, Failu
     serde_json::from_str(&outcome?).map_err(|error| Failure::decode(&what.to_string(), &error))
 }
 
+/// A value as JSON, for the host; `what` names it, should it not be possible.
+pub(crate) fn encode(value: &(impl Serialize + ?Sized), what: impl fmt::Display) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::encode(&what.to_string(), &error))
+}
+
 /// What an operation gives, for errors: put into words only when there is one.
 pub(crate) enum What {
     Output(String),
+    ChildOutput(String),
+    Acknowledgement(String),
+    Answer(EntityId, String),
+    Lock,
     Payload(String),
     Posted(String),
     Timer,
@@ -32,6 +43,10 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Output(activity) => write!(f, "the output of activity `{activity}`"),
+            What::ChildOutput(workflow) => write!(f, "the output of child workflow `{workflow}`"),
+            What::Acknowledgement(instance) => write!(f, "the acknowledgement of instance `{instance}`"),
+            What::Answer(entity, operation) => write!(f, "the answer of entity `{entity}` to `{operation}`"),
+            What::Lock => f.write_str("a lock"),
             What::Payload(signal) => write!(f, "the payload of signal `{signal}`"),
             What::Posted(callback) => write!(f, "the body posted to callback `{callback}`"),
             What::Timer => f.write_str("a timer"),
@@ -39,7 +54,7 @@ impl fmt::Display for What {
     }
 }
 
-/// An operation under way: a started activity, a timer, a wait for a signal.
+/// An operation under way: a started activity, a timer, a wait for a signal, a call of an entity.
 ///
 /// It runs at the host whether or not it is polled. Dropping it cancels it, if it has not settled.
 #[must_use = "dropping an operation cancels it"]
@@ -59,6 +74,14 @@ enum State {
 impl<T> Operation<T> {
     pub(crate) fn open(reactor: &HostReactor, what: What, pending: Pending) -> Operation<T> {
         Operation { what, state: State::Open(Single::new(reactor, pending)), output: PhantomData }
+    }
+
+    /// What has begun, or could not because its input could not be written.
+    pub(crate) fn begun(reactor: &HostReactor, what: What, pending: Result<Pending, Failure>) -> Operation<T> {
+        match pending {
+            Ok(pending) => Operation::open(reactor, what, pending),
+            Err(failure) => Operation::refused(what, failure),
+        }
     }
 
     pub(crate) fn refused(what: What, failure: Failure) -> Operation<T> {

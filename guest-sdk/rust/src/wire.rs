@@ -1,6 +1,8 @@
 //! Translation between the SDK's types and those that wit-bindgen made. Nothing else happens here.
 
-use crate::bindings::workflow::rehydrate::workflow::{control, types};
+use crate::bindings::workflow::rehydrate::workflow::{children, control, types};
+use crate::child_call::{ChildOptions, ParentClose};
+use crate::entity_ref::EntityId;
 use crate::failure::{Failure, FailureKind};
 use crate::host::Level;
 use crate::retry::{ActivityOptions, RetryPolicy, nanos};
@@ -76,6 +78,22 @@ fn retry_policy(policy: &RetryPolicy) -> types::RetryPolicy {
         jitter_permille: policy.jitter_permille,
         non_retryable: policy.non_retryable.clone(),
     }
+}
+
+pub(crate) fn child_options(options: &ChildOptions) -> children::ChildOptions {
+    children::ChildOptions {
+        version: options.version.clone(),
+        parent_close: match options.parent_close {
+            ParentClose::Terminate => children::ParentClose::Terminate,
+            ParentClose::RequestCancel => children::ParentClose::RequestCancel,
+            ParentClose::Abandon => children::ParentClose::Abandon,
+        },
+        retry: options.retry.as_ref().map(retry_policy),
+    }
+}
+
+pub(crate) fn entity_id(id: &EntityId) -> types::EntityId {
+    types::EntityId { name: id.name.clone(), key: id.key.clone() }
 }
 
 pub(crate) fn level(level: Level) -> control::LogLevel {

@@ -32,6 +32,8 @@ pub struct Host {
 
 /// The name under which [`Host::with_guests`] deploys the guests of the tests.
 pub const GUESTS: &str = "guests";
+/// The name under which [`Host::with_guests`] deploys the entities of the tests.
+pub const ENTITIES: &str = "entities";
 /// The name under which [`Host::with_guests`] deploys the sample.
 pub const SAMPLE: &str = "job-with-callback";
 
@@ -44,12 +46,17 @@ impl Host {
         host
     }
 
-    /// Starts a host and deploys the guests of the tests, their activities and the sample.
+    /// Starts a host and deploys the guests of the tests, their activities and entities, and the sample.
     pub async fn with_guests(settings: HostSettings) -> Host {
         let host = Host::start(settings);
         let client = host.client();
-        for (name, file) in [(GUESTS, "test_guests"), ("activities", "test_activities"), (SAMPLE, "job_with_callback")]
-        {
+        let guests = [
+            (GUESTS, "test_guests"),
+            ("activities", "test_activities"),
+            (ENTITIES, "test_entities"),
+            (SAMPLE, "job_with_callback"),
+        ];
+        for (name, file) in guests {
             let answer = client.deploy(name, "1", &component(file)).await;
             assert_eq!(answer.status, 201, "deploying {file}: {answer:?}");
         }

@@ -5,6 +5,7 @@
 //! needs both copies the first away before building the second.
 
 mod misbehave;
+mod model;
 mod std_calls;
 
 use futures::FutureExt;
@@ -20,11 +21,18 @@ use std::time::Duration;
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Do {
     /// Gives the value back.
-    Echo { value: Value },
+    Echo {
+        value: Value,
+    },
     /// Sleeps that long; gives the times before and after.
-    Sleep { ms: u64 },
+    Sleep {
+        ms: u64,
+    },
     /// Starts that many timers of that length, and waits for all.
-    Timers { count: u64, ms: u64 },
+    Timers {
+        count: u64,
+        ms: u64,
+    },
     /// Runs an activity; gives its output.
     Activity {
         name: String,
@@ -34,7 +42,10 @@ enum Do {
         options: Options,
     },
     /// Runs an activity that many times, one after another, with 0, 1, 2, ... as input; gives the outputs.
-    Sequence { name: String, count: u64 },
+    Sequence {
+        name: String,
+        count: u64,
+    },
     /// The same, all at once: with one wait for all, or as single futures.
     FanOut {
         name: String,
@@ -50,16 +61,30 @@ enum Do {
         ms: u64,
     },
     /// Takes that many signals of that name; gives their payloads in order.
-    Signal { name: String, count: u64 },
+    Signal {
+        name: String,
+        count: u64,
+    },
     /// Waits for a signal for that long, then drops the wait, and waits once more for ever; gives what each
     /// wait gave.
-    SignalOrTimeout { name: String, ms: u64 },
+    SignalOrTimeout {
+        name: String,
+        ms: u64,
+    },
     /// Creates a callback, posts `{"url", "id"}` to `register_url` with the activity `http`, and waits for it.
-    Callback { name: String, expires_ms: Option<u64>, register_url: String },
+    Callback {
+        name: String,
+        expires_ms: Option<u64>,
+        register_url: String,
+    },
     /// Sets the status, then waits for the signal `go`.
-    Status { value: Value },
+    Status {
+        value: Value,
+    },
     /// Fails.
-    Fail { failure: Failure },
+    Fail {
+        failure: Failure,
+    },
     /// Waits for a signal that never comes; asked to cancel, it runs the activity, if one is named, sleeps,
     /// sets the status `{"cleaned": <reason>}` and ends as cancelled.
     CancelCleanup {
@@ -68,15 +93,34 @@ enum Do {
         ms: u64,
     },
     /// Gives whether the change is in force, before and after the signal `go`.
-    Patched { change_id: String },
+    Patched {
+        change_id: String,
+    },
     /// Uses randomness, hash maps and clocks of the standard library, with a sleep of that length between.
-    Random { ms: u64 },
+    Random {
+        ms: u64,
+    },
     /// Gives who it is, as the host says.
     Info,
     /// Waits for what no operation can bring.
     Deadlock,
     /// Something that must be stopped: `{"do": "misbehave", "how": "panic", ...}`.
     Misbehave(Misbehave),
+    // With others, or with the next run of itself: see `model`.
+    Child(model::Child),
+    ChildThenFail(model::ChildThenFail),
+    Children(model::Children),
+    Detached(model::Detached),
+    SendSignal(model::SendSignal),
+    SendCancel(model::SendCancel),
+    Continue(model::Continue),
+    Depth(model::Depth),
+    EntityCall(model::Operation),
+    EntitySignal(model::Operation),
+    EntityCalls(model::EntityCalls),
+    LockedTransfer(model::Transfer),
+    LockWait(model::LockWait),
+    Rewindable(model::Rewindable),
 }
 
 /// An activity's options; times in milliseconds.
@@ -92,7 +136,7 @@ struct Options {
 }
 
 /// A retry policy; times in milliseconds. What is left out is as in the SDK, without jitter.
-#[derive(Deserialize, Debug, Default)]
+#[derive(Deserialize, Clone, Debug, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Retry {
     initial_ms: Option<u64>,
@@ -165,6 +209,20 @@ async fn test_guests(ctx: Context, what: Do) -> Result<Value, Failure> {
         Do::Info => Ok(serde_json::to_value(ctx.info())?),
         Do::Deadlock => std::future::pending().await,
         Do::Misbehave(how) => how.run(&ctx),
+        Do::Child(what) => what.run(&ctx).await,
+        Do::ChildThenFail(what) => what.run(&ctx).await,
+        Do::Children(what) => what.run(&ctx).await,
+        Do::Detached(what) => what.run(&ctx).await,
+        Do::SendSignal(what) => what.run(&ctx).await,
+        Do::SendCancel(what) => what.run(&ctx).await,
+        Do::Continue(what) => what.run(&ctx).await,
+        Do::Depth(what) => what.run(&ctx).await,
+        Do::EntityCall(what) => what.run(&ctx).await,
+        Do::EntitySignal(what) => what.signal(&ctx),
+        Do::EntityCalls(what) => what.run(&ctx).await,
+        Do::LockedTransfer(what) => what.run(&ctx).await,
+        Do::LockWait(what) => what.run(&ctx).await,
+        Do::Rewindable(what) => what.run(&ctx).await,
     }
 }
 

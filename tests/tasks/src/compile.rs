@@ -59,6 +59,6 @@ pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Resul
     let from = workspace.component("test_guests");
     let to = workspace.component("test_guests_changed");
     std::fs::copy(&from, &to).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
-    let plain = [&build[..], &["-p", "test-guests", "-p", "test-activities", "-p", "test-refused"]].concat();
-    run_cargo(workspace, environment, &plain)
+    let plain = ["-p", "test-guests", "-p", "test-activities", "-p", "test-entities", "-p", "test-refused"];
+    run_cargo(workspace, environment, &[&build[..], &plain].concat())
 }

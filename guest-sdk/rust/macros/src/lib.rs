@@ -1,11 +1,13 @@
 //! The attribute macros of the `rehydrate` crate, which re-exports and documents them. They only write the
 //! glue between a function and the component's exports; what it does is in `rehydrate::__private`.
 
+mod entity;
+
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
-use quote::{format_ident, quote};
+use quote::{ToTokens, format_ident, quote};
 use syn::parse::Parser;
-use syn::{Error, FnArg, ItemFn, LitStr, parse_macro_input};
+use syn::{Error, FnArg, ItemFn, ItemImpl, LitStr, parse_macro_input};
 
 /// Makes an `async fn` the workflow of this component. One per crate.
 ///
@@ -38,9 +40,44 @@ pub fn activity(arguments: TokenStream, item: TokenStream) -> TokenStream {
     finish(&function, glue)
 }
 
-fn finish(function: &ItemFn, glue: Result<Tokens, Error>) -> TokenStream {
+/// Makes a type the entity of this component. One per crate.
+///
+/// It stands on an `impl` block; the methods in it are the operations, known by their names. After `self` each takes, in this
+/// order and only if it has it, an `EntityContext` (recognized by that name) and an input that serde can read. It returns
+/// `Result<T, E>` with a `T` that serde can write and `E: Into<Failure>`. Functions without `self` are no operations.
+///
+/// The type is the entity's state: it is read before an operation, `Default` if there is none yet, and written after it if
+/// the method takes `&mut self`, it did not fail, and the state has changed. A method that takes `self` uses the state up:
+/// it is removed. The operation `delete` is built in and removes all values, unless there is a method of that name.
+///
+/// ```ignore
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Counter { value: i64 }
+///
+/// #[rehydrate::entity]
+/// impl Counter {
+///     fn add(&mut self, n: i64) -> Result<i64, Failure> {
+///         self.value += n;
+///         Ok(self.value)
+///     }
+///
+///     fn get(&self) -> Result<i64, Failure> {
+///         Ok(self.value)
+///     }
+/// }
+/// ```
+///
+/// More values than one, each under its own key, are kept with `EntityContext::get` and `set`.
+#[proc_macro_attribute]
+pub fn entity(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as ItemImpl);
+    let glue = no_arguments(arguments.into()).and_then(|()| entity::glue(&item));
+    finish(&item, glue)
+}
+
+fn finish(item: &impl ToTokens, glue: Result<Tokens, Error>) -> TokenStream {
     let glue = glue.unwrap_or_else(Error::into_compile_error);
-    quote! { #function #glue }.into()
+    quote! { #item #glue }.into()
 }
 
 fn no_arguments(arguments: Tokens) -> Result<(), Error> {

@@ -50,7 +50,7 @@ fn sleep(input: Millis) -> Result<u64, Failure> {
     Ok(input.ms)
 }
 
-/// The input of [`http_get`].
+/// The input of [`http_get`] and [`ask`].
 #[derive(Deserialize)]
 struct HttpGet {
     url: String,
@@ -59,11 +59,28 @@ struct HttpGet {
 /// Fetches a URL over wasi:http; any status is an answer.
 #[rehydrate::activity]
 async fn http_get(input: HttpGet) -> Result<HttpResponse, Failure> {
-    let request = HttpRequest::get(input.url);
+    fetch(input.url).await
+}
+
+async fn fetch(url: String) -> Result<HttpResponse, Failure> {
+    let request = HttpRequest::get(url);
     #[cfg(target_family = "wasm")]
     return rehydrate::http::send(&request).await;
     #[cfg(not(target_family = "wasm"))]
     return Err(Failure::rejected("native", format!("{} is fetched only in a component", request.url)));
+}
+
+/// Asks a URL whether it may succeed: below status 400 it gives the answer's body, else it fails, for good, with that
+/// body as message.
+#[rehydrate::activity]
+async fn ask(input: HttpGet) -> Result<Value, Failure> {
+    let answer = fetch(input.url).await?;
+    let body = answer.json.unwrap_or_else(|| answer.text.unwrap_or_default().into());
+    if answer.status < 400 {
+        return Ok(body);
+    }
+    let message = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
+    Err(Failure::application("ask.refused", message))
 }
 
 /// What [`heartbeat`] gives when it was told to end.
@@ -147,6 +164,7 @@ rehydrate::activities!(
     fail,
     sleep,
     http_get,
+    ask,
     heartbeat,
     panic,
     tally,
