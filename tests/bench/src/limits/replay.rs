@@ -94,6 +94,7 @@ impl Replayer {
                 digest: self.component.digest(),
                 input: format!(r#"{{"steps":{}}}"#, steps + 1),
                 seed: 1,
+                lineage: None,
             },
         )];
         let mut guest = self.guest(history.clone(), EventId::NONE)?;
