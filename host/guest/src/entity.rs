@@ -141,6 +141,9 @@ impl bindings::rehydrate::workflow::entity_context::Host for EntityState {
         self.limits.check_name("the key of the entity's value", key.len()).map_err(Stop::Limit)?;
         self.limits.check_payload("the entity's value", value.len()).map_err(Stop::Limit)?;
         self.request.values.insert(key.clone(), value.clone());
+        let bytes = self.request.values.iter().map(|(key, value)| key.len() + value.len()).sum();
+        check("turn-bytes", "what the entity keeps is too large in bytes", bytes, self.limits.turn_bytes)
+            .map_err(Stop::Limit)?;
         check("entity-values", "the entity keeps too many values", self.request.values.len(), VALUES_MAX)
             .map_err(Stop::Limit)?;
         self.changed.insert(key, Some(value));

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::server::Draining;
 use axum::response::sse;
 use futures::{Stream, stream};
-use rehydrate_runtime::core::{EventId, RunNumber};
+use rehydrate_runtime::core::{EventBody, EventId, RunNumber};
 use rehydrate_runtime::{Changes, Runtime};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -88,10 +88,18 @@ impl Follower {
             self.ready.push_back(sent);
         }
         if page.closed && self.next > page.last {
-            self.end_with("end", &serde_json::json!({ "run": self.run.0, "last": page.last.0 }));
+            let end = serde_json::json!({ "run": self.run.0, "last": page.last.0, "continued": self.is_continued(page.last).await });
+            self.end_with("end", &end);
             return true;
         }
         !page.events.is_empty()
+    }
+
+    /// Whether the run with that last event goes on in the next one.
+    async fn is_continued(&self, last: EventId) -> bool {
+        let page = self.runtime.history(&self.id, Some(self.run), last, 1).await;
+        let last = page.ok().and_then(|page| page.events.into_iter().next());
+        last.is_some_and(|event| matches!(event.body, EventBody::InstanceContinued { .. }))
     }
 
     fn end_with(&mut self, name: &str, data: &impl serde::Serialize) {

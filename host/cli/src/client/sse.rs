@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use rehydrate_http::{Problem, paths};
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 /// The host sends something every 15 seconds; longer silence is a dead connection.
@@ -21,12 +22,14 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Most bytes of one event: its payload, escapes and all.
 const EVENT_BYTES_MAX: usize = 64 << 20;
 
-/// A follower of one run.
+/// A follower of an instance, from one run to the next where it continues as new.
 pub struct Follow {
     client: Client,
     path: String,
     run: Option<u32>,
     from: u64,
+    /// Where to begin in a run that goes on from the one followed.
+    from_in_next_run: u64,
     last: Option<String>,
     stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     parser: Parser,
@@ -38,8 +41,17 @@ pub struct Follow {
 pub enum Followed {
     /// An event, as JSON.
     Event(String),
-    /// The run has ended.
+    /// The last run has ended.
     End,
+}
+
+/// What the host says when a run has ended.
+#[derive(Deserialize)]
+struct RunEnd {
+    run: u32,
+    /// The next run goes on.
+    #[serde(default)]
+    continued: bool,
 }
 
 impl Follow {
@@ -50,6 +62,7 @@ impl Follow {
             path: format!("{}/events", paths::instance(id)),
             run,
             from,
+            from_in_next_run: if from == NO_EVENT { NO_EVENT } else { 1 },
             last: None,
             stream: None,
             parser: Parser::default(),
@@ -90,7 +103,17 @@ impl Follow {
             self.last = message.id;
         }
         match message.event.as_str() {
-            "end" => Ok(Some(Followed::End)),
+            "end" => {
+                let end: RunEnd =
+                    serde_json::from_str(&message.data).context("the end of the run is not understood")?;
+                if !end.continued {
+                    return Ok(Some(Followed::End));
+                }
+                self.run = Some(end.run.saturating_add(1));
+                self.from = self.from_in_next_run;
+                (self.last, self.stream) = (None, None);
+                Ok(None)
+            }
             "error" => match serde_json::from_str::<Problem>(&message.data) {
                 Ok(problem) => bail!("{} [{}]", problem.detail, problem.code),
                 Err(_) => bail!("following the instance failed; look at the host's log"),
@@ -215,7 +238,7 @@ fn parse(block: &str) -> Option<Message> {
 /// No history gets this long: who follows from here is only told of the end.
 const NO_EVENT: u64 = 1 << 62;
 
-/// Waits until a run has ended.
+/// Waits until a run, and those that go on from it, have ended.
 pub async fn wait_for_end(client: &Client, id: &str, run: u32) -> anyhow::Result<()> {
     let mut follow = Follow::new(client, id, Some(run), NO_EVENT);
     loop {
