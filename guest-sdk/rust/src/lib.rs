@@ -44,8 +44,8 @@
 //!
 //! **Tests.** In a native build a workflow runs against [`testing::TestHost`], in virtual time.
 
-// The generated bindings name this crate by its name, inside it too.
-#[cfg(target_family = "wasm")]
+// The generated bindings and the macros name this crate by its name, inside it too.
+#[cfg(any(test, target_family = "wasm"))]
 extern crate self as rehydrate;
 
 mod activities;
