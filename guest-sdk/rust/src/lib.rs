@@ -31,10 +31,10 @@
 //! ```
 //!
 //! **Waiting.** Every durable operation is a future, and so are [`ActivityCall`], [`ChildCall`], [`Callback`],
-//! [`Lock`] and [`All`]. `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work.
-//! Operations begin when they are made, not when they are first polled; only an activity and a child begin when
-//! they are first polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits
-//! for anything else fails with code `sdk.deadlock`.
+//! [`Lock`] and [`All`]. `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work. Operations
+//! begin when they are made, not when they are first polled; only an activity and a child begin when they are first
+//! polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits for
+//! anything else fails with code `sdk.deadlock`.
 //!
 //! **Entities.** Small durable objects, in a component of their own: see [`entity`](macro@entity). Workflows call them,
 //! and lock several at once, by [`Context::entity`] and [`Context::lock`].

@@ -213,8 +213,8 @@ impl TestHost {
 
     /// Runs a workflow to its end. Panics if it waits for what will never happen.
     ///
-    /// A run that asks to continue as new gives the error that [is no failure](Failure::is_continue_as_new), whatever it
-    /// returned; what it asked for is [`continued`](TestHost::continued), and the next `run` is that run.
+    /// A run that asks to continue as new gives the error that [is no failure](Failure::is_continue_as_new), whatever
+    /// it returned; what it asked for is [`continued`](TestHost::continued), and the next `run` is that run.
     pub fn run<I, O, E, F>(&self, workflow: impl FnOnce(Context, I) -> F, input: I) -> Result<O, Failure>
     where
         E: Into<Failure>,

@@ -43,14 +43,15 @@ pub fn bench(workspace: &Workspace, environment: &Environment) -> anyhow::Result
     run_cargo(workspace, environment, &guests)
 }
 
-/// The sample workflow, as a component.
+/// The sample workflow and the entity that collects its attempts, as components.
 pub fn sample(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     say("building the sample workflow as a component");
-    run_cargo(workspace, environment, &["build", "--release", "--target", GUEST_TARGET, "-p", "job-with-callback"])
+    let sample = ["-p", "job-with-callback", "-p", "job-attempts"];
+    run_cargo(workspace, environment, &[&["build", "--release", "--target", GUEST_TARGET][..], &sample].concat())
 }
 
-/// The guests of the tests, as components; `test_guests_changed.wasm` is the same workflow after a change of
-/// its code, for the tests of replay.
+/// The guests of the tests and the other samples, as components; `test_guests_changed.wasm` is the same workflow after
+/// a change of its code, for the tests of replay.
 pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     say("building the guests of the tests as components");
     let build = ["build", "--release", "--target", GUEST_TARGET];
@@ -60,5 +61,6 @@ pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Resul
     let to = workspace.component("test_guests_changed");
     std::fs::copy(&from, &to).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
     let plain = ["-p", "test-guests", "-p", "test-activities", "-p", "test-entities", "-p", "test-refused"];
-    run_cargo(workspace, environment, &[&build[..], &plain].concat())
+    let samples = ["-p", "aggregator", "-p", "aggregator-feed"];
+    run_cargo(workspace, environment, &[&build[..], &plain, &samples].concat())
 }

@@ -1,5 +1,5 @@
-//! Entities, in tests: those of the workflow's own code base, or closures. Operations take no time, but are performed one
-//! after another and only while no other's lock is in the way.
+//! Entities, in tests: those of the workflow's own code base, or closures. Operations take no time, but are performed
+//! one after another and only while no other's lock is in the way.
 
 use super::{Child, Happening, SELF, Sent, State, TestHost, step, text};
 use crate::child_call::ChildOptions;
@@ -68,8 +68,8 @@ pub(super) enum What {
 }
 
 impl TestHost {
-    /// The entities of that name are of this kind. An operation for a name that has no kind fails with kind `not-found`;
-    /// a signal to one is dropped.
+    /// The entities of that name are of this kind. An operation for a name that has no kind fails with kind
+    /// `not-found`; a signal to one is dropped.
     ///
     /// ```
     /// # use rehydrate::{Context, Failure, testing::TestHost};

@@ -94,14 +94,14 @@ pub struct Continued {
 }
 
 impl TestHost {
-    /// What a child of that workflow does. A call of one that has no closure fails with kind `not-found`. The closure may
-    /// run the real workflow on a test host of its own.
+    /// What a child of that workflow does. A call of one that has no closure fails with kind `not-found`. The closure
+    /// may run the real workflow on a test host of its own.
     pub fn child(&self, workflow: &str, handler: impl FnMut(&Child) -> Reply + 'static) {
         self.0.borrow_mut().child_handlers.insert(workflow.to_owned(), Rc::new(RefCell::new(handler)));
     }
 
-    /// Says that there is no such instance: what is sent to it fails with kind `not-found`. Anything sent to another one
-    /// arrives.
+    /// Says that there is no such instance: what is sent to it fails with kind `not-found`. Anything sent to another
+    /// one arrives.
     pub fn no_instance(&self, id: &str) {
         self.0.borrow_mut().missing.insert(id.to_owned());
     }
