@@ -43,11 +43,10 @@ pub fn bench(workspace: &Workspace, environment: &Environment) -> anyhow::Result
     run_cargo(workspace, environment, &guests)
 }
 
-/// The sample workflow and the entity that collects its attempts, as components.
+/// The sample workflow, as a component.
 pub fn sample(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     say("building the sample workflow as a component");
-    let sample = ["-p", "job-with-callback", "-p", "job-attempts"];
-    run_cargo(workspace, environment, &[&["build", "--release", "--target", GUEST_TARGET][..], &sample].concat())
+    run_cargo(workspace, environment, &["build", "--release", "--target", GUEST_TARGET, "-p", "job-with-callback"])
 }
 
 /// The guests of the tests and the other samples, as components; `test_guests_changed.wasm` is the same workflow after
@@ -61,6 +60,6 @@ pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Resul
     let to = workspace.component("test_guests_changed");
     std::fs::copy(&from, &to).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
     let plain = ["-p", "test-guests", "-p", "test-activities", "-p", "test-entities", "-p", "test-refused"];
-    let samples = ["-p", "aggregator", "-p", "aggregator-feed"];
+    let samples = ["-p", "aggregator", "-p", "aggregator-feed", "-p", "job-attempts"];
     run_cargo(workspace, environment, &[&build[..], &plain, &samples].concat())
 }
