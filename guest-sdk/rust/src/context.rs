@@ -142,9 +142,9 @@ impl Context {
         EntityRef::new(&self.reactor, EntityId::new(name, key))
     }
 
-    /// The lock over several entities: until the guard is dropped they perform operations of this workflow only. Dropped
-    /// while it is asked for, it is given up. One at a time, over at least one: the host stops a workflow that asks for a
-    /// second one, as two such workflows could wait for each other for ever.
+    /// The lock over several entities: until the guard is dropped they perform operations of this workflow only.
+    /// Dropped while it is asked for, it is given up. One at a time, over at least one: the host stops a workflow that
+    /// asks for a second one, as two such workflows could wait for each other for ever.
     ///
     /// ```no_run
     /// # use rehydrate::{Context, Failure};

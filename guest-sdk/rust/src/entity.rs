@@ -17,8 +17,8 @@ const STATE: &str = "state";
 pub trait Entity {
     /// Performs an operation; input and output are JSON.
     ///
-    /// Fails with kind `not-found` for an operation that there is not. To `delete` the host then answers by removing all
-    /// values.
+    /// Fails with kind `not-found` for an operation that there is not. To `delete` the host then answers by removing
+    /// all values.
     fn handle(ctx: EntityContext, operation: &str, input: &str) -> Result<String, Failure>;
 }
 
@@ -63,8 +63,8 @@ impl EntityContext {
         serde_json::from_str(&text).map(Some).map_err(|error| Failure::decode(&what(), &error))
     }
 
-    /// Sets the value under that key. The key `state` belongs to the state of the type. Fails only for a value that JSON
-    /// can not hold.
+    /// Sets the value under that key. The key `state` belongs to the state of the type. Fails only for a value that
+    /// JSON can not hold.
     pub fn set(&self, key: &str, value: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
         self.door.set(key, &encode(value, format_args!("the value under key `{key}`"))?);
         Ok(())

@@ -138,8 +138,8 @@ impl Failure {
         self.kind == FailureKind::Cancelled
     }
 
-    /// Whether this is no failure but what [`Context::continue_as_new`](crate::Context::continue_as_new) gives: code that
-    /// cleans up after failures lets it pass.
+    /// Whether this is no failure but what [`Context::continue_as_new`](crate::Context::continue_as_new) gives: code
+    /// that cleans up after failures lets it pass.
     pub fn is_continue_as_new(&self) -> bool {
         self.code == CONTINUED
     }

@@ -31,10 +31,10 @@
 //! ```
 //!
 //! **Waiting.** Every durable operation is a future, and so are [`ActivityCall`], [`ChildCall`], [`Callback`],
-//! [`Lock`] and [`All`]. `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work.
-//! Operations begin when they are made, not when they are first polled; only an activity and a child begin when
-//! they are first polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits
-//! for anything else fails with code `sdk.deadlock`.
+//! [`Lock`] and [`All`]. `join!`, `select!`, `join_all` and `FuturesUnordered` of the `futures` crate work. Operations
+//! begin when they are made, not when they are first polled; only an activity and a child begin when they are first
+//! polled or [`start`](ActivityCall::start)ed. Dropping a future cancels its operation. A workflow that waits for
+//! anything else fails with code `sdk.deadlock`.
 //!
 //! **Entities.** Small durable objects, in a component of their own: see [`entity`](macro@entity). Workflows call them,
 //! and lock several at once, by [`Context::entity`] and [`Context::lock`].
@@ -44,8 +44,8 @@
 //!
 //! **Tests.** In a native build a workflow runs against [`testing::TestHost`], in virtual time.
 
-// The generated bindings name this crate by its name, inside it too.
-#[cfg(target_family = "wasm")]
+// The generated bindings and the macros name this crate by its name, inside it too.
+#[cfg(any(test, target_family = "wasm"))]
 extern crate self as rehydrate;
 
 mod activities;

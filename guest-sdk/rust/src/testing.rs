@@ -1,4 +1,5 @@
-//! A host for unit tests: runs a workflow natively, in virtual time, against activities that are closures.
+//! A host for unit tests: runs a workflow natively, in virtual time, against activities and children that are
+//! closures, and entities that are real or closures.
 //!
 //! It keeps no history and replays nothing; that the real host does so is tested there. It exists only in
 //! native builds, and time in it moves only when the workflow waits, straight to the next thing that happens.
@@ -20,16 +21,23 @@
 //! assert_eq!(host.now(), start + Duration::from_secs(3601));
 //! ```
 
+pub(crate) mod door;
+pub(crate) mod entities;
+mod remote;
+
+pub use remote::{Child, Continued, Sent};
+
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::host::Level;
 use crate::reactor::Outcome;
 use crate::retry::ActivityOptions;
 use crate::time::Timestamp;
+use entities::{Entities, Message, Turn};
 use serde::Serialize;
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::rc::Rc;
@@ -38,6 +46,9 @@ use std::time::Duration;
 thread_local! {
     static RUNNING: RefCell<Option<Rc<RefCell<State>>>> = const { RefCell::new(None) };
 }
+
+/// The id of the workflow's instance.
+const SELF: &str = "test";
 
 /// An activity that the workflow scheduled.
 #[derive(Clone, PartialEq, Debug)]
@@ -52,7 +63,7 @@ pub struct Call {
     pub at: Timestamp,
 }
 
-/// How an activity ends, and what else the outside does because of it.
+/// How an activity or a child ends, and what else the outside does because of it.
 #[derive(Debug)]
 pub struct Reply {
     after: Duration,
@@ -101,17 +112,19 @@ enum Happening {
     Post(String, Outcome),
     Signal(String, String),
     Cancel(String),
+    Entity(Message),
 }
 
 /// The host. See the [module's documentation](self).
 #[derive(Clone)]
 pub struct TestHost(Rc<RefCell<State>>);
 
-type Handler = Rc<RefCell<dyn FnMut(&Call) -> Reply>>;
+type Handler<C> = Rc<RefCell<dyn FnMut(&C) -> Reply>>;
 
 struct State {
     now: Timestamp,
-    handlers: HashMap<String, Handler>,
+    handlers: HashMap<String, Handler<Call>>,
+    child_handlers: HashMap<String, Handler<Child>>,
     /// What will happen, in order of time and then of being asked for.
     to_come: BTreeMap<(Timestamp, u64), Happening>,
     numbers: u64,
@@ -121,7 +134,15 @@ struct State {
     signals: HashMap<String, VecDeque<String>>,
     takers: HashMap<String, VecDeque<u64>>,
     cancelled: Option<String>,
+    run: u32,
+    continued: Option<Continued>,
+    entities: Entities,
     calls: Vec<Call>,
+    /// With the operations of those that are awaited.
+    children: Vec<(Option<u64>, Child)>,
+    sent: Vec<Sent>,
+    /// Instances that there are not.
+    missing: HashSet<String>,
     statuses: Vec<(Timestamp, Value)>,
     refused: Vec<(Timestamp, String)>,
     log: Vec<(Level, String)>,
@@ -154,6 +175,7 @@ impl TestHost {
         TestHost(Rc::new(RefCell::new(State {
             now: Timestamp::from_parts(1_767_225_600, 0),
             handlers: HashMap::new(),
+            child_handlers: HashMap::new(),
             to_come: BTreeMap::new(),
             numbers: 0,
             operations: BTreeMap::new(),
@@ -161,7 +183,13 @@ impl TestHost {
             signals: HashMap::new(),
             takers: HashMap::new(),
             cancelled: None,
+            run: 1,
+            continued: None,
+            entities: Entities::default(),
             calls: Vec::new(),
+            children: Vec::new(),
+            sent: Vec::new(),
+            missing: HashSet::new(),
             statuses: Vec::new(),
             refused: Vec::new(),
             log: Vec::new(),
@@ -184,15 +212,22 @@ impl TestHost {
     }
 
     /// Runs a workflow to its end. Panics if it waits for what will never happen.
+    ///
+    /// A run that asks to continue as new gives the error that [is no failure](Failure::is_continue_as_new), whatever
+    /// it returned; what it asked for is [`continued`](TestHost::continued), and the next `run` is that run.
     pub fn run<I, O, E, F>(&self, workflow: impl FnOnce(Context, I) -> F, input: I) -> Result<O, Failure>
     where
         E: Into<Failure>,
         F: Future<Output = Result<O, E>>,
     {
+        self.0.borrow_mut().begin_run();
         let before = RUNNING.replace(Some(Rc::clone(&self.0)));
         let ctx = Context::new();
         let outcome = ctx.run(workflow(ctx.clone(), input));
         RUNNING.set(before);
+        if self.continued().is_some() {
+            return Err(Failure::continued_as_new());
+        }
         outcome?.map_err(Into::into)
     }
 
@@ -223,6 +258,13 @@ impl TestHost {
 }
 
 impl State {
+    fn begin_run(&mut self) {
+        if self.continued.take().is_some() {
+            self.run += 1;
+            self.cancelled = None;
+        }
+    }
+
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -246,9 +288,9 @@ impl State {
         }
     }
 
-    /// Moves time to the next thing that happens.
-    fn step(&mut self) {
-        let Some(((at, _), what)) = self.to_come.pop_first() else {
+    /// Moves time to the next thing that happens; an entity's turn that comes of it is still to be performed.
+    fn step(&mut self) -> Option<Turn> {
+        let Some(((at, number), what)) = self.to_come.pop_first() else {
             panic!("the workflow waits at {} for what will never happen", self.now);
         };
         self.now = self.now.max(at);
@@ -263,11 +305,14 @@ impl State {
                 self.hand_out(&name);
             }
             Happening::Cancel(reason) => self.cancel_all(reason),
+            Happening::Entity(message) => return self.arrive(number, message),
         }
+        None
     }
 
     fn cancel_all(&mut self, reason: String) {
         let open: Vec<u64> = self.operations.iter().filter(|(_, op)| op.settled.is_none()).map(|(id, _)| *id).collect();
+        self.give_up_children(&open);
         for id in open {
             self.settle(id, Err(Failure::cancelled(reason.as_str())));
         }
@@ -289,223 +334,27 @@ impl State {
     fn give_up(&mut self, id: u64) {
         self.to_come.retain(|_, what| !matches!(what, Happening::Settle(settles, _) if *settles == id));
         let Some(operation) = self.operations.get(&id) else { return };
-        let Some((name, read)) = operation.signal.clone() else { return };
+        let signal = operation.signal.clone();
+        if operation.settled.is_none() {
+            self.give_up_children(&[id]);
+        }
+        let Some((name, read)) = signal else { return };
         if let Some(takers) = self.takers.get_mut(&name) {
             takers.retain(|taker| *taker != id);
         }
-        if let (false, Some((_, Ok(payload)))) = (read, &operation.settled) {
-            let payload = payload.clone();
+        let settled = self.operations.get(&id).and_then(|operation| operation.settled.clone());
+        if let (false, Some((_, Ok(payload)))) = (read, settled) {
             self.signals.entry(name.clone()).or_default().push_front(payload);
             self.hand_out(&name);
         }
     }
 }
 
-/// The functions of [`crate::host`], answered by the test host that is running.
-pub(crate) mod door {
-    use super::{Call, Happening, Operation, RUNNING, Reply, State};
-    use crate::failure::{Failure, FailureKind};
-    use crate::host::{Info, Level};
-    use crate::reactor::{Outcome, Wait};
-    use crate::retry::ActivityOptions;
-    use crate::time::Timestamp;
-    use std::cell::RefCell;
-    use std::rc::Rc;
-    use std::time::Duration;
-
-    fn running() -> Rc<RefCell<State>> {
-        RUNNING.with_borrow(Clone::clone).expect("a workflow runs natively only under `TestHost::run`")
-    }
-
-    fn with<R>(what: impl FnOnce(&mut State) -> R) -> R {
-        what(&mut running().borrow_mut())
-    }
-
-    pub(crate) struct Pending {
-        id: u64,
-        host: Rc<RefCell<State>>,
-        /// The pending of a callback may be dropped freely.
-        owned_by_callback: bool,
-    }
-
-    fn pending(open: impl FnOnce(&mut State) -> u64) -> Pending {
-        let host = running();
-        let id = open(&mut host.borrow_mut());
-        Pending { id, host, owned_by_callback: false }
-    }
-
-    impl Wait for Pending {
-        fn get(&self) -> Option<Outcome> {
-            let mut host = self.host.borrow_mut();
-            let operation: &mut Operation = host.operations.get_mut(&self.id)?;
-            let outcome = operation.settled.as_ref().map(|(_, outcome)| outcome.clone())?;
-            if let Some((_, read)) = &mut operation.signal {
-                *read = true;
-            }
-            Some(outcome)
-        }
-
-        fn cancel(&self) {
-            let mut host = self.host.borrow_mut();
-            host.give_up(self.id);
-            host.settle(self.id, Err(Failure::cancelled("cancelled by the workflow")));
-        }
-
-        fn wait_any(on: &[&Self]) -> Vec<u32> {
-            loop {
-                let settled = with(|host| {
-                    let number = |op: &Operation| op.settled.as_ref().map(|(number, _)| *number);
-                    let settled_at = |pending: &Pending| host.operations.get(&pending.id).and_then(number);
-                    let on = (0..).zip(on);
-                    let mut settled: Vec<(u64, u32)> = on.filter_map(|(i, op)| Some((settled_at(op)?, i))).collect();
-                    settled.sort_unstable();
-                    settled
-                });
-                if !settled.is_empty() {
-                    return settled.into_iter().map(|(_, index)| index).collect();
-                }
-                with(State::step);
-            }
-        }
-
-        fn wait_all(on: &[&Self]) {
-            while with(|host| on.iter().any(|op| host.operations.get(&op.id).is_some_and(|op| op.settled.is_none()))) {
-                with(State::step);
-            }
-        }
-    }
-
-    impl Drop for Pending {
-        fn drop(&mut self) {
-            let mut host = self.host.borrow_mut();
-            if !self.owned_by_callback {
-                host.give_up(self.id);
-                host.operations.remove(&self.id);
-            }
-        }
-    }
-
-    pub(crate) fn schedule(name: &str, input: &str, options: &ActivityOptions) -> Pending {
-        let input = serde_json::from_str(input).expect("the SDK writes JSON");
-        let call = Call { name: name.to_owned(), input, options: options.clone(), at: now() };
-        let handler = with(|host| {
-            host.calls.push(call.clone());
-            host.handlers.get(name).cloned()
-        });
-        // Outside the borrow: a handler may use the host.
-        let reply = match handler {
-            Some(handler) => (handler.borrow_mut())(&call),
-            None => {
-                let message = format!("the test gave no activity `{name}`");
-                Reply::fail(Duration::ZERO, Failure::new(FailureKind::NotFound, "no-such-activity", message))
-            }
-        };
-        pending(|host| {
-            let id = host.open();
-            for (after, what) in reply.also {
-                host.happens(after, what);
-            }
-            if let Some(outcome) = reply.outcome {
-                host.happens(reply.after, Happening::Settle(id, outcome));
-            }
-            id
-        })
-    }
-
-    pub(crate) fn now() -> Timestamp {
-        with(|host| host.now)
-    }
-
-    pub(crate) fn start_timer(deadline: Timestamp) -> Pending {
-        pending(|host| {
-            let id = host.open();
-            host.happens(deadline.since(host.now), Happening::Settle(id, Ok("null".to_owned())));
-            id
-        })
-    }
-
-    pub(crate) struct CallbackHandle {
-        id: u64,
-        url: String,
-        host: Rc<RefCell<State>>,
-    }
-
-    impl CallbackHandle {
-        pub(crate) fn open(_name: &str, expires: Option<Duration>) -> CallbackHandle {
-            let host = running();
-            let mut state = host.borrow_mut();
-            let id = state.open();
-            let url = format!("https://host.test/callback/{id}");
-            state.callbacks.insert(url.clone(), Some(id));
-            if let Some(expires) = expires {
-                state.happens(expires, Happening::Post(url.clone(), Err(Failure::timed_out("the callback expired"))));
-            }
-            drop(state);
-            CallbackHandle { id, url, host }
-        }
-
-        pub(crate) fn url(&self) -> String {
-            self.url.clone()
-        }
-
-        pub(crate) fn id(&self) -> String {
-            self.id.to_string()
-        }
-
-        pub(crate) fn pending(&self) -> Pending {
-            Pending { id: self.id, host: Rc::clone(&self.host), owned_by_callback: true }
-        }
-    }
-
-    impl Drop for CallbackHandle {
-        fn drop(&mut self) {
-            let mut host = self.host.borrow_mut();
-            host.callbacks.insert(self.url.clone(), None);
-            host.operations.remove(&self.id);
-        }
-    }
-
-    pub(crate) fn next_signal(name: &str) -> Pending {
-        pending(|host| {
-            let id = host.number();
-            let operation = Operation { signal: Some((name.to_owned(), false)), ..Operation::default() };
-            host.operations.insert(id, operation);
-            host.takers.entry(name.to_owned()).or_default().push_back(id);
-            host.hand_out(name);
-            id
-        })
-    }
-
-    pub(crate) fn info() -> Info {
-        let text = |text: &str| text.to_owned();
-        Info { instance_id: text("test"), run: 1, workflow: text("test"), version: text("1.0.0") }
-    }
-
-    pub(crate) fn set_status(status: &str) {
-        let status = serde_json::from_str(status).expect("the SDK writes JSON");
-        with(|host| host.statuses.push((host.now, status)));
-    }
-
-    pub(crate) fn cancel_requested() -> Option<String> {
-        with(|host| host.cancelled.clone())
-    }
-
-    pub(crate) fn patched(_change_id: &str) -> bool {
-        true
-    }
-
-    /// A sequence that is the same in every test (an odd multiplier visits all 64-bit numbers).
-    pub(crate) fn random_u64() -> u64 {
-        with(State::number).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-
-    pub(crate) fn uuid() -> String {
-        let (a, b) = (random_u64(), random_u64());
-        format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", a >> 32, a >> 16 & 0xffff, a & 0xfff, b & 0xfff, b >> 16)
-    }
-
-    pub(crate) fn log(level: Level, message: &str) {
-        with(|host| host.log.push((level, message.to_owned())));
+/// Lets the next thing happen.
+fn step(host: &RefCell<State>) {
+    let turn = host.borrow_mut().step();
+    if let Some(turn) = turn {
+        turn.perform(host);
     }
 }
 

@@ -1,7 +1,8 @@
-//! The attempts as the instance's status shows them. The status is set anew at every change, so what one reads
-//! over HTTP is never behind what the workflow did.
+//! The attempts as the instance's status shows them. The status is set anew at every change, so what one reads over
+//! HTTP is never behind what the workflow did. If the job has a kind, the entity `attempts` of that key is told too:
+//! it has those of all jobs of the kind.
 
-use rehydrate::{Context, Failure, Timestamp};
+use rehydrate::{Context, EntityRef, Failure, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -47,15 +48,26 @@ pub struct Attempt {
     pub run_id: Option<u64>,
 }
 
+/// A change of an attempt, for the entity `attempts`.
+#[derive(Serialize)]
+struct Changed<'a> {
+    instance: &'a str,
+    run: u32,
+    #[serde(flatten)]
+    attempt: &'a Attempt,
+}
+
 /// All attempts so far.
 pub struct Attempts {
     ctx: Context,
     list: Vec<Attempt>,
+    all_of_kind: Option<EntityRef>,
 }
 
 impl Attempts {
-    pub fn new(ctx: &Context) -> Attempts {
-        Attempts { ctx: ctx.clone(), list: Vec::new() }
+    pub fn new(ctx: &Context, kind: Option<&str>) -> Attempts {
+        let all_of_kind = kind.map(|kind| ctx.entity("attempts", kind));
+        Attempts { ctx: ctx.clone(), list: Vec::new(), all_of_kind }
     }
 
     /// Adds an attempt in state `new`.
@@ -84,6 +96,11 @@ impl Attempts {
     }
 
     fn publish(&self) -> Result<(), Failure> {
+        if let (Some(all), Some(attempt)) = (&self.all_of_kind, self.current()) {
+            let info = self.ctx.info();
+            // Where that entity is not deployed this comes to nothing, and the job goes on.
+            all.signal("changed", &Changed { instance: &info.instance_id, run: info.run, attempt })?;
+        }
         self.ctx.set_status(&json!({ "attempts": self.list }))
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Retries that are accepted; every attempt is a line in the instance's status, which is limited.
 const RETRY_LIMIT_MAX: u32 = 1000;
+/// The longest key that an entity can have.
+const KIND_CHARS_MAX: usize = 200;
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(300);
 
@@ -25,6 +27,8 @@ pub struct Input {
     /// The wait before the second attempt, in seconds; it doubles each time. Default: 1.
     #[serde(default = "one")]
     pub backoff_seconds: f64,
+    /// The kind of job: the key of the entity `attempts` that is told of every change of an attempt. None: nobody is.
+    pub kind: Option<String>,
 }
 
 fn one() -> f64 {
@@ -39,6 +43,7 @@ pub struct Plan {
     pub attempts: u32,
     pub service_url: String,
     pub backoff: Duration,
+    pub kind: Option<String>,
 }
 
 impl Input {
@@ -56,12 +61,19 @@ impl Input {
             let message = format!("retry_limit is {}, at most {RETRY_LIMIT_MAX} is accepted", self.retry_limit);
             return Err(Failure::rejected("job.input", message));
         }
+        if let Some(kind) = &self.kind
+            && (kind.chars().count() > KIND_CHARS_MAX || kind.contains(|c: char| "/\\#?".contains(c) || c.is_control()))
+        {
+            let message = format!("kind must have at most {KIND_CHARS_MAX} characters, and none of / \\ # ?");
+            return Err(Failure::rejected("job.input", message));
+        }
         Ok(Plan {
             job: self.job,
             timeout,
             attempts: self.retry_limit + 1,
             service_url: self.service_url.trim_end_matches('/').to_owned(),
             backoff: seconds("backoff_seconds", self.backoff_seconds)?,
+            kind: self.kind,
         })
     }
 }

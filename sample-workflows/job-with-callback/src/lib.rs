@@ -52,7 +52,7 @@ enum Ending {
 async fn job_with_callback(ctx: Context, input: Input) -> Result<Output, Failure> {
     let plan = input.check()?;
     let service = JobService::new(&ctx, &plan.service_url);
-    let mut attempts = Attempts::new(&ctx);
+    let mut attempts = Attempts::new(&ctx, plan.kind.as_deref());
     for number in 1..=plan.attempts {
         if number > 1
             && let Err(failure) = ctx.sleep(plan.backoff_before(number)).await

@@ -35,9 +35,13 @@ fn report(run_id: u64, state: &str) -> Value {
 }
 
 fn run(host: &TestHost, retry_limit: u32) -> Result<Output, Failure> {
+    run_kind(host, retry_limit, None)
+}
+
+fn run_kind(host: &TestHost, retry_limit: u32, kind: Option<&str>) -> Result<Output, Failure> {
     let input = json!({
         "job": "nightly", "timeout_seconds": TIMEOUT.as_secs(), "retry_limit": retry_limit,
-        "service_url": "http://jobs.test/", "backoff_seconds": 2,
+        "service_url": "http://jobs.test/", "backoff_seconds": 2, "kind": kind,
     });
     host.run(job_with_callback, serde_json::from_value(input).expect("an input"))
 }
@@ -202,6 +206,43 @@ fn an_instance_asked_to_cancel_cancels_its_job() {
     assert_eq!(failure.kind, FailureKind::Cancelled);
     assert_eq!(requests(&host)[1], ("cancel".to_owned(), json!({"run_id": 1})));
     assert_eq!(states(&attempts_of(&failure)), [State::WaitingForCallback]);
+}
+
+/// The first submission gets no callback, the second one does.
+fn late_once() -> TestHost {
+    host(|n, url| match n {
+        1 => taken(SECOND, 1),
+        n => taken(SECOND, n).and_post(SECOND * 3, url, &report(n, "SUCCESS")),
+    })
+}
+
+#[test]
+fn the_attempts_of_a_kind_are_at_one_place() {
+    let host = late_once();
+    host.entity::<job_attempts::Attempts>("attempts");
+    let output = run_kind(&host, 1, Some("reports")).expect("success at the second attempt");
+    let kept: Vec<job_attempts::Attempt> = host.call_entity("attempts", "reports", "of", "test").expect("attempts");
+    let mut seen = serde_json::to_value(&kept).expect("JSON");
+    for attempt in seen.as_array_mut().expect("a list") {
+        assert_eq!((attempt["instance"].take(), attempt["run"].take()), (json!("test"), json!(1)));
+        attempt.as_object_mut().expect("an object").retain(|name, _| name != "instance" && name != "run");
+    }
+    assert_eq!(seen, serde_json::to_value(&output.attempts).expect("JSON"), "the same as in the output");
+}
+
+#[test]
+fn a_job_runs_as_ever_where_nobody_collects_attempts() {
+    let expected = run(&late_once(), 1).expect("success").attempts;
+    let host = late_once();
+    assert_eq!(run_kind(&host, 1, Some("reports")).expect("success").attempts, expected);
+    assert_eq!(host.sent().len(), 8, "every change of both attempts was signalled");
+}
+
+#[test]
+fn a_kind_that_no_entity_can_have_is_refused() {
+    for kind in ["a/b".to_owned(), "a#b".to_owned(), "x".repeat(201)] {
+        assert_eq!(run_kind(&TestHost::new(), 0, Some(&kind)).expect_err("refused").code, "job.input");
+    }
 }
 
 #[test]

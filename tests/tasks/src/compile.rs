@@ -49,8 +49,8 @@ pub fn sample(workspace: &Workspace, environment: &Environment) -> anyhow::Resul
     run_cargo(workspace, environment, &["build", "--release", "--target", GUEST_TARGET, "-p", "job-with-callback"])
 }
 
-/// The guests of the tests, as components; `test_guests_changed.wasm` is the same workflow after a change of
-/// its code, for the tests of replay.
+/// The guests of the tests and the other samples, as components; `test_guests_changed.wasm` is the same workflow after
+/// a change of its code, for the tests of replay.
 pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     say("building the guests of the tests as components");
     let build = ["build", "--release", "--target", GUEST_TARGET];
@@ -60,5 +60,6 @@ pub fn guests(workspace: &Workspace, environment: &Environment) -> anyhow::Resul
     let to = workspace.component("test_guests_changed");
     std::fs::copy(&from, &to).with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
     let plain = ["-p", "test-guests", "-p", "test-activities", "-p", "test-entities", "-p", "test-refused"];
-    run_cargo(workspace, environment, &[&build[..], &plain].concat())
+    let samples = ["-p", "aggregator", "-p", "aggregator-feed", "-p", "job-attempts"];
+    run_cargo(workspace, environment, &[&build[..], &plain, &samples].concat())
 }

@@ -37,6 +37,12 @@ pub(crate) fn glue(item: &ItemImpl) -> Result<Tokens, Error> {
             }
         }
 
+        // In a native build nothing but unit tests performs operations; they count as used all the same.
+        #[cfg(not(target_family = "wasm"))]
+        const _: fn(::rehydrate::EntityContext, &str, &str)
+            -> ::std::result::Result<::std::string::String, ::rehydrate::Failure> =
+            <#entity as ::rehydrate::Entity>::handle;
+
         #[cfg(target_family = "wasm")]
         #[allow(unsafe_code, reason = "the exports of a component are unsafe functions")]
         const _: () = {

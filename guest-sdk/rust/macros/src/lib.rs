@@ -42,13 +42,15 @@ pub fn activity(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a type the entity of this component. One per crate.
 ///
-/// It stands on an `impl` block; the methods in it are the operations, known by their names. After `self` each takes, in this
-/// order and only if it has it, an `EntityContext` (recognized by that name) and an input that serde can read. It returns
-/// `Result<T, E>` with a `T` that serde can write and `E: Into<Failure>`. Functions without `self` are no operations.
+/// It stands on an `impl` block; the methods in it are the operations, known by their names. After `self` each takes,
+/// in this order and only if it has it, an `EntityContext` (recognized by that name) and an input that serde can read.
+/// It returns `Result<T, E>` with a `T` that serde can write and `E: Into<Failure>`. Functions without `self` are no
+/// operations.
 ///
-/// The type is the entity's state: it is read before an operation, `Default` if there is none yet, and written after it if
-/// the method takes `&mut self`, it did not fail, and the state has changed. A method that takes `self` uses the state up:
-/// it is removed. The operation `delete` is built in and removes all values, unless there is a method of that name.
+/// The type is the entity's state: it is read before an operation, `Default` if there is none yet, and written after
+/// it if the method takes `&mut self`, it did not fail, and the state has changed. A method that takes `self` uses the
+/// state up: it is removed. The operation `delete` is built in and removes all values, unless there is a method of
+/// that name.
 ///
 /// ```ignore
 /// #[derive(Default, Serialize, Deserialize)]
