@@ -6,6 +6,7 @@
 //! last. So a workflow that does one thing after another is one task from its start to its end.
 
 mod process;
+mod purge;
 mod start;
 
 use crate::admission::Admission;
@@ -30,6 +31,7 @@ use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use process::HOST_FAULT;
+pub use purge::PurgePlan;
 pub use start::{START_SCOPE, StartPlan, repeated};
 
 /// Guests that run or commit at once, besides those that wait in memory.
@@ -71,6 +73,8 @@ pub enum Post {
     Start(Box<StartPlan>, Reply<StartReply>),
     /// The host starts, and this was under way when it ended.
     Recover(UnderWay),
+    /// The instance, or runs of it, are to be dropped.
+    Purge(PurgePlan, Reply<()>),
     /// A paused instance is to try again.
     Resume(Reply<()>),
     /// The instance is to go on with another component.
@@ -142,6 +146,8 @@ pub struct Counters {
     pub rehydrated: std::sync::atomic::AtomicU64,
     /// Guests dropped to make room.
     pub evicted: std::sync::atomic::AtomicU64,
+    /// Instances dropped for good.
+    pub purged: std::sync::atomic::AtomicU64,
 }
 
 /// The parts that all instances share.

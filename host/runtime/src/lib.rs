@@ -17,6 +17,7 @@ mod follow;
 mod identity;
 mod load;
 pub mod outbound;
+mod purge;
 mod replay_check;
 mod residents;
 mod runtime;

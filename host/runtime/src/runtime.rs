@@ -35,7 +35,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 /// A running host. Cheap to clone.
 #[derive(Clone)]
 pub struct Runtime {
-    instances: Arc<Instances>,
+    pub(crate) instances: Arc<Instances>,
     loops: Arc<Vec<JoinHandle<()>>>,
 }
 
@@ -133,8 +133,7 @@ impl Runtime {
             return Ok(None);
         };
         let row = self.instances.store.instance(known.instance)?;
-        let row = row.ok_or_else(|| internal("an idempotency key names an instance that is missing"))?;
-        crate::actor::repeated(&row, &known, fingerprint).map(Some)
+        crate::actor::repeated(row.as_ref(), &known, fingerprint).map(Some)
     }
 
     fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
@@ -142,7 +141,7 @@ impl Runtime {
         checked.map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))
     }
 
-    fn row(&self, id: &str) -> Result<(InstanceKey, InstanceRow), RuntimeError> {
+    pub(crate) fn row(&self, id: &str) -> Result<(InstanceKey, InstanceRow), RuntimeError> {
         let (id, key) = identity::checked_id(id)?;
         let row = self.instances.store.instance(key)?;
         row.map(|row| (key, row)).ok_or_else(|| RuntimeError::no_instance(id.as_str()))
@@ -412,6 +411,7 @@ impl Runtime {
         serde_json::json!({
             "turns": instances.counters.turns.load(Ordering::Relaxed),
             "rehydrated": instances.counters.rehydrated.load(Ordering::Relaxed),
+            "purged": instances.counters.purged.load(Ordering::Relaxed),
             "evicted": instances.counters.evicted.load(Ordering::Relaxed),
             "resident_instances": resident_instances,
             "resident_bytes": resident_bytes,

@@ -87,6 +87,12 @@ impl Instances {
                     resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
                     resident = self.start(key, resident, *plan, reply).await;
                 }
+                Post::Purge(plan, reply) => {
+                    resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
+                    let result;
+                    (resident, result) = self.purge(key, resident, plan).await;
+                    drop(reply.send(result));
+                }
                 other => inputs.push(other),
             }
         }
@@ -198,7 +204,7 @@ impl Instances {
                 self.unpause(key, work).await;
                 work.told.push(Told::Done(reply));
             }
-            Post::Start(..) => {}
+            Post::Start(..) | Post::Purge(..) => {}
         }
     }
 
@@ -572,7 +578,7 @@ fn too_much(error: &rehydrate_core::LimitExceeded) -> RuntimeError {
     RuntimeError::new(ErrorKind::TooLarge, "limit.reached", error.to_string())
 }
 
-fn commit_refused(refused: rehydrate_store::CommitError) -> RuntimeError {
+pub(super) fn commit_refused(refused: rehydrate_store::CommitError) -> RuntimeError {
     match refused {
         rehydrate_store::CommitError::Duplicate(_) => {
             let text = "the Idempotency-Key was used by another request at the same moment; send the request again";
@@ -619,7 +625,7 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                     instances.timer_later(row);
                 }
             }
-            Post::Input { reply: None, .. } | Post::Start(..) | Post::Recover(_) => {}
+            Post::Input { reply: None, .. } | Post::Start(..) | Post::Purge(..) | Post::Recover(_) => {}
         }
     }
 }
