@@ -11,7 +11,7 @@ mod start;
 
 use crate::admission::Admission;
 use crate::api::{RuntimeConfig, StartReply};
-use crate::catalog::{Catalog, internal};
+use crate::catalog::{Catalog, ComponentPin, internal};
 use crate::commit::Commits;
 use crate::error::RuntimeError;
 use crate::follow::Watchers;
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-pub use process::HOST_FAULT;
+pub use process::{HOST_FAULT, MovePlan};
 pub use purge::PurgePlan;
 pub use start::{START_SCOPE, StartPlan, repeated};
 
@@ -73,6 +73,8 @@ pub enum Post {
     Start(Box<StartPlan>, Reply<StartReply>),
     /// The host starts, and this was under way when it ended.
     Recover(UnderWay),
+    /// The instance is to go on with another component if its history matches that; else it stays as it is.
+    Move(Box<MovePlan>, Reply<()>),
     /// The instance, or runs of it, are to be dropped.
     Purge(PurgePlan, Reply<()>),
     /// A paused instance is to try again.
@@ -83,6 +85,8 @@ pub enum Post {
         version: String,
         /// Its component.
         digest: Digest,
+        /// Keeps that from being removed until the instance is pinned to it.
+        pin: ComponentPin,
         /// Whom to tell.
         reply: Reply<()>,
     },
@@ -129,6 +133,8 @@ pub struct Instances {
     pub admission: Admission,
     pub config: RuntimeConfig,
     pub counters: Counters,
+    /// One check of a deployment runs at a time.
+    pub checking: Semaphore,
     room: Arc<Semaphore>,
     /// Places for instances that take turns.
     places: Semaphore,
@@ -170,6 +176,7 @@ impl Instances {
             timers: Arc::default(),
             admission: Admission::new(store.clone(), config.free_bytes_min),
             room: Arc::new(Semaphore::new(config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX))),
+            checking: Semaphore::new(1),
             places: Semaphore::new(PLACES),
             slots: Mutex::default(),
             tasks: AtomicUsize::new(0),
@@ -358,6 +365,11 @@ impl Instances {
     /// Whether the instance that asks is the only one that takes a turn.
     fn is_alone(&self) -> bool {
         self.tasks.load(Ordering::SeqCst) <= 1
+    }
+
+    /// Room for a guest beside those of the instances, so that replays don't find the pool empty.
+    pub async fn guest_room(&self) -> Result<OwnedSemaphorePermit, RuntimeError> {
+        self.room.clone().acquire_owned().await.map_err(|_| internal("the host has stopped"))
     }
 
     /// Waits until no instance has a task.

@@ -81,6 +81,27 @@ pub struct StartRequest {
     pub idempotency_key: Option<String>,
 }
 
+/// Under which id a restart goes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum RestartId {
+    /// The same, whose instance must have ended: it gets a new run.
+    #[default]
+    Same,
+    /// One that is made.
+    New,
+    /// This one, which must not be taken.
+    Chosen(String),
+}
+
+/// How an instance is started again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestartAs {
+    /// Under which id.
+    pub id: RestartId,
+    /// With which version; none: the newest.
+    pub version: Option<String>,
+}
+
 /// The answer to a start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StartReply {

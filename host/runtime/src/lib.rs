@@ -12,6 +12,7 @@ mod api;
 mod catalog;
 mod clock;
 mod commit;
+mod deploy_check;
 mod error;
 mod follow;
 mod identity;
@@ -20,20 +21,24 @@ pub mod outbound;
 mod purge;
 mod replay_check;
 mod residents;
+mod restart;
 mod runtime;
 mod timers;
 mod tokens;
 mod turn;
+mod versions;
 mod workers;
 
 pub use api::{
     CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness,
-    ReplayReport, ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
+    ReplayReport, ReplayVerdict, RestartAs, RestartId, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
 };
+pub use deploy_check::{CheckTotals, DeployCheck, FailingInstance, MigrateAllReply};
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
 pub use runtime::Runtime;
 pub use tokens::mask_tokens;
+pub use versions::DeploymentDetail;
 
 /// The core's types that the runtime's own are made of.
 pub use rehydrate_core as core;

@@ -93,7 +93,8 @@ impl Runtime {
         {
             return Ok(reply);
         }
-        let deployment = self.instances.catalog.workflow(&request.workflow, request.version.as_deref())?;
+        let (deployment, pin) =
+            self.instances.catalog.pinned_workflow(&request.workflow, request.version.as_deref())?;
         let id = request.id.unwrap_or_else(identity::new_id);
         let (id, key) = identity::checked_id(&id)?;
         let plan = StartPlan {
@@ -101,6 +102,7 @@ impl Runtime {
             workflow: deployment.name,
             version: deployment.version,
             digest: deployment.digest,
+            pin,
             input: request.input,
             seed: random_seed()?,
             reuse: request.reuse,
@@ -319,9 +321,9 @@ impl Runtime {
     /// if it diverges.
     pub async fn migrate(&self, id: &str, version: &str) -> Result<(), RuntimeError> {
         let (key, row) = self.row(id)?;
-        let deployment = self.instances.catalog.workflow(&row.workflow, Some(version))?;
+        let (deployment, pin) = self.instances.catalog.pinned_workflow(&row.workflow, Some(version))?;
         let (reply, answer) = oneshot::channel();
-        let post = Post::Migrate { version: deployment.version, digest: deployment.digest, reply };
+        let post = Post::Migrate { version: deployment.version, digest: deployment.digest, pin, reply };
         self.instances.post(key, post);
         answered(answer).await
     }

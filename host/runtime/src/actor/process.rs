@@ -1,8 +1,12 @@
 //! Taking turns: deciding inputs, running the guest, committing, releasing.
 
+mod moving;
+
+pub use moving::MovePlan;
+
 use super::{Instances, LiveGuest, Post, Reply, Resident};
 use crate::api::{InstanceResult, StartReply};
-use crate::catalog::internal;
+use crate::catalog::{ComponentPin, internal};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::tokens::RunUrls;
 use crate::turn::{Release, Turn};
@@ -70,6 +74,8 @@ struct Work {
     /// An early commit failed: nothing more may be committed or told.
     failed: Option<RuntimeError>,
     retry: bool,
+    /// Keep components that the instance is about to be pinned to.
+    pins: Vec<ComponentPin>,
 }
 
 impl Instances {
@@ -90,7 +96,7 @@ impl Instances {
                 Post::Purge(plan, reply) => {
                     resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
                     let result;
-                    (resident, result) = self.purge(key, resident, plan).await;
+                    (resident, result) = Box::pin(self.purge(key, resident, plan)).await;
                     drop(reply.send(result));
                 }
                 other => inputs.push(other),
@@ -194,13 +200,16 @@ impl Instances {
                 self.unpause(key, work).await;
                 work.told.push(Told::Done(reply));
             }
-            Post::Migrate { version, digest, reply } => {
+            // Boxed, as it is rare: the future of a turn is to stay small.
+            Post::Move(plan, reply) => Box::pin(self.take_move(key, work, *plan, reply)).await,
+            Post::Migrate { version, digest, pin, reply } => {
                 if work.resident.state.is_closed() {
                     drop(reply.send(Err(ended(&work.resident.row))));
                     return;
                 }
                 work.resident.row.version = version;
                 work.resident.row.digest = digest;
+                work.pins.push(pin);
                 self.unpause(key, work).await;
                 work.told.push(Told::Done(reply));
             }
@@ -510,7 +519,7 @@ struct Decided {
 
 impl Work {
     fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
-        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false }
+        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false, pins: Vec::new() }
     }
 
     fn apply(&mut self, event: Event) {
@@ -609,7 +618,9 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                 drop(reply.send(Ok(Answer::Gone)));
             }
             Post::Input { reply: Some(reply), .. } => drop(reply.send(Err(error.clone()))),
-            Post::Resume(reply) | Post::Migrate { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Post::Resume(reply) | Post::Migrate { reply, .. } | Post::Move(_, reply) => {
+                drop(reply.send(Err(error.clone())))
+            }
             Post::Timer(row) => {
                 let mut turn = Turn::new(row.key, row.run, EventId::NONE, None);
                 turn.drop_timer(row);

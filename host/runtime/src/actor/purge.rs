@@ -67,7 +67,9 @@ fn planned(row: Option<&InstanceRow>, plan: PurgePlan) -> Result<(InstanceRow, P
         }
         PurgePlan::Instance { .. } if !row.state.is_closed() => conflict(
             "instance.running",
-            format!("instance `{id}` has not ended, so it can't be purged; end it with `rehydrate instance terminate {id}`"),
+            format!(
+                "instance `{id}` has not ended, so it can't be purged; end it with `rehydrate instance terminate {id}`"
+            ),
         ),
         PurgePlan::Instance { .. } => Ok((row.clone(), Purge::Instance)),
         PurgePlan::RunsBefore(run) if run > row.run => conflict(

@@ -3,6 +3,7 @@
 use super::process::{Told, ended};
 use super::{Instances, Reply, Resident};
 use crate::api::{ConflictPolicy, ReusePolicy, StartReply};
+use crate::catalog::ComponentPin;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
 use crate::{clock, load};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 pub const START_SCOPE: &str = "start";
 
 /// A checked request to start.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StartPlan {
     /// The instance's id.
     pub id: String,
@@ -24,6 +25,8 @@ pub struct StartPlan {
     pub version: String,
     /// Its component.
     pub digest: Digest,
+    /// Keeps that from being removed until the start is durable.
+    pub pin: ComponentPin,
     /// The input.
     pub input: Json,
     /// The seed of the run's random numbers.
@@ -118,6 +121,8 @@ impl Instances {
         previous: Option<&InstanceRow>,
         reply: Reply<StartReply>,
     ) -> Option<Box<Resident>> {
+        // Until the run is durable.
+        let _pin = plan.pin;
         let now = clock::now();
         let mut state = InstanceState::new(0);
         let body = EventBody::InstanceStarted {
