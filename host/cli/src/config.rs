@@ -4,11 +4,12 @@
 //! a file or a variable, never from the command line, where everybody on the machine could see it.
 
 use crate::args::{HostArgs, LogFormat};
+use crate::retention::RetentionTable;
 use anyhow::{Context as _, bail};
 use rehydrate_core::{Limits, Nanos};
 use rehydrate_http::{AdminOptions, HttpLimits};
-use rehydrate_runtime::RuntimeConfig;
 use rehydrate_runtime::outbound::{OutboundClient, OutboundLimits, OutboundPolicy, SecretConfig, Secrets};
+use rehydrate_runtime::{RetentionConfig, RuntimeConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub struct File {
     data_dir: Option<PathBuf>,
     http: HttpTable,
     runtime: RuntimeTable,
+    retention: RetentionTable,
     limits: Limits,
     outbound: OutboundTable,
     secrets: BTreeMap<String, SecretConfig>,
@@ -145,6 +147,7 @@ pub struct Settings {
     pub log: Log,
     pub shutdown_grace: Duration,
     runtime: RuntimeTable,
+    retention: RetentionConfig,
     outbound: OutboundPolicy,
     outbound_limits: OutboundLimits,
     secrets: BTreeMap<String, SecretConfig>,
@@ -186,6 +189,7 @@ impl Settings {
             },
             shutdown_grace: Duration::from_millis(runtime.shutdown_grace_ms),
             runtime,
+            retention: file.retention.config()?,
             outbound: OutboundPolicy { allow, ca_file: file.outbound.ca_file },
             outbound_limits: file.outbound.limits,
             secrets: file.secrets,
@@ -221,6 +225,7 @@ impl Settings {
             compile_timeout: Nanos::from_millis(self.runtime.compile_timeout_ms),
             free_bytes_min: self.runtime.free_mb_min.saturating_mul(1 << 20),
             idempotency_retention: Nanos::from_secs(self.runtime.idempotency_retention_hours.saturating_mul(3_600)),
+            retention: self.retention.clone(),
             outbound: OutboundClient::new(&self.outbound, secrets, self.outbound_limits.clone())?,
         })
     }

@@ -16,6 +16,7 @@ use crate::commit::Commits;
 use crate::error::RuntimeError;
 use crate::follow::Watchers;
 use crate::residents::Residents;
+use crate::retention::Retention;
 use crate::timers::TimerSignals;
 use crate::tokens::TokenKeys;
 use crate::workers::{self, Dispatch, Workers};
@@ -131,6 +132,7 @@ pub struct Instances {
     pub timers: Arc<TimerSignals>,
     pub workers: Workers,
     pub admission: Admission,
+    pub retention: Retention,
     pub config: RuntimeConfig,
     pub counters: Counters,
     /// One check of a deployment runs at a time.
@@ -182,6 +184,7 @@ impl Instances {
             tasks: AtomicUsize::new(0),
             idle: tokio::sync::Notify::new(),
             counters: Counters::default(),
+            retention: Retention::new(config.retention.clone()),
             store,
             commits,
             catalog,

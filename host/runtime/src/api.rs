@@ -6,6 +6,7 @@ use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag};
 use std::path::PathBuf;
 
 use crate::outbound::OutboundClient;
+use crate::retention::RetentionConfig;
 
 /// Everything the runtime can be told.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct RuntimeConfig {
     pub free_bytes_min: u64,
     /// How long an `Idempotency-Key` is remembered.
     pub idempotency_retention: Nanos,
+    /// How long instances are kept after their end, and how many of their past runs.
+    pub retention: RetentionConfig,
     /// The way out for activities: where they may connect to, and the secrets they may use.
     pub outbound: OutboundClient,
 }

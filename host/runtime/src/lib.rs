@@ -22,6 +22,7 @@ mod purge;
 mod replay_check;
 mod residents;
 mod restart;
+mod retention;
 mod runtime;
 mod timers;
 mod tokens;
@@ -36,6 +37,7 @@ pub use api::{
 pub use deploy_check::{CheckTotals, DeployCheck, FailingInstance, MigrateAllReply};
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
+pub use retention::{Kept, KeptByOutcome, RetentionConfig};
 pub use runtime::Runtime;
 pub use tokens::mask_tokens;
 pub use versions::DeploymentDetail;

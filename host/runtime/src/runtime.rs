@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
-use crate::{clock, identity, load, replay_check, timers};
+use crate::{clock, identity, load, replay_check, retention, timers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
 use rehydrate_core::{Answer, EventBody, EventId, Input, InstanceKey, Json, Limits, RunNumber};
@@ -50,7 +50,8 @@ impl Runtime {
         let instances = Arc::new(Instances::new(parts(config, store.clone(), on_fatal)?));
         recover(&instances)?;
         let timer_loop = timers::run(store, instances.clone(), instances.timers.clone());
-        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances.clone()))];
+        let upkeep = [tokio::spawn(housekeeping(instances.clone())), tokio::spawn(retention::run(instances.clone()))];
+        let loops = [tokio::spawn(timer_loop)].into_iter().chain(upkeep).collect();
         Ok(Runtime { instances, loops: Arc::new(loops) })
     }
 

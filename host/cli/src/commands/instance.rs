@@ -1,6 +1,6 @@
 //! `instance`: starting, listing and looking.
 
-use super::{Context, json_argument, messages};
+use super::{Context, json_argument, messages, upkeep};
 use crate::args::{Conflict, FollowArgs, HistoryArgs, InstanceCommand, ListArgs, Output, Reuse, StartArgs};
 use crate::client::{Answer, Client, Follow, Followed, LONG_ANSWER, wait_for_end, with_json};
 use crate::output::{self, Ended, Table};
@@ -35,6 +35,8 @@ pub async fn run(context: &Context, command: InstanceCommand) -> anyhow::Result<
         InstanceCommand::Signal(args) => messages::signal(context, &args).await?,
         InstanceCommand::Cancel(args) => messages::end(context, "cancel", &args).await?,
         InstanceCommand::Terminate(args) => messages::end(context, "terminate", &args).await?,
+        InstanceCommand::Purge(args) => upkeep::purge(context, &args).await?,
+        InstanceCommand::Restart(args) => upkeep::restart(context, &args).await?,
         InstanceCommand::Resume { id } => messages::resume(context, &id).await?,
         InstanceCommand::Migrate { id, version } => messages::migrate(context, &id, version).await?,
     }
@@ -122,6 +124,7 @@ fn list_query(args: &ListArgs, limit: usize, cursor: &Option<String>) -> Vec<(&'
     [
         ("state", states),
         ("workflow", args.workflow.clone()),
+        ("version", args.version.clone()),
         ("id_prefix", args.id_prefix.clone()),
         ("created_from", args.created_from.clone()),
         ("created_to", args.created_to.clone()),

@@ -4,6 +4,7 @@ mod callback;
 mod component;
 mod instance;
 mod messages;
+mod upkeep;
 
 pub use component::deploy_bytes;
 pub use instance::{follow, start_request};

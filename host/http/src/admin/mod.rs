@@ -7,6 +7,8 @@ pub mod history;
 pub mod host;
 pub mod instances;
 pub mod messages;
+pub mod upkeep;
+pub mod versions;
 
 use crate::auth::{Guard, TOKEN_CHARS_MIN};
 use crate::body::{self, BodySize, BodyTime};
@@ -137,9 +139,15 @@ pub(crate) fn routes(
 fn router(admin: Admin, guard: Arc<Guard>) -> Router {
     Router::new()
         .route("/v1/components", get(components::list))
-        .route("/v1/components/{name}/{version}", put(components::deploy))
-        .route("/v1/instances", get(instances::list).post(instances::start))
-        .route("/v1/instances/{id}", get(instances::describe))
+        .route(
+            "/v1/components/{name}/{version}",
+            put(components::deploy).get(versions::describe).delete(versions::remove),
+        )
+        .route("/v1/components/{name}/{version}/check", post(versions::check))
+        .route("/v1/components/{name}/{version}/migrate", post(versions::migrate))
+        .route("/v1/instances", get(instances::list).post(instances::start).delete(upkeep::purge_where))
+        .route("/v1/instances/{id}", get(instances::describe).delete(upkeep::purge))
+        .route("/v1/instances/{id}/restart", post(upkeep::restart))
         .route("/v1/instances/{id}/result", get(instances::result))
         .route("/v1/instances/{id}/resume", post(instances::resume))
         .route("/v1/instances/{id}/migrate", post(instances::migrate))

@@ -7,6 +7,7 @@
 
 mod instance;
 mod requests;
+mod upkeep;
 
 pub use instance::{
     Activity, Attempt, Component, ComponentList, Divergence, Failure, Health, InstanceList, InstanceProblem,
@@ -15,6 +16,10 @@ pub use instance::{
 pub use requests::{
     ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,
     Taken,
+};
+
+pub use upkeep::{
+    CheckTotals, ComponentDetail, DeployCheck, FailingInstance, LeftInstance, MigratedAll, NewId, Purged, Restart,
 };
 
 #[cfg(test)]

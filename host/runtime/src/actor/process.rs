@@ -468,6 +468,9 @@ impl Instances {
         if differs {
             resident.stored_under_way = Some(under_way);
         }
+        if resident.stored_last == EventId::NONE {
+            self.retention.began(key, resident.row.run);
+        }
         resident.stored_last = resident.state.last;
         if release.ended {
             self.watchers.notify_end(key, || resident.result());
