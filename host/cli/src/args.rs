@@ -16,7 +16,8 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 well; 1 an error; 2 wrong usage; 3 the instance that was waited for or \
-    followed did not complete, or its replay did not match.";
+    followed did not complete, or its replay did not match; a component does not match all the histories it was \
+    checked against.";
 
 /// How a host is reached and how its answers are shown.
 #[derive(Clone, Debug, ClapArgs)]
@@ -156,12 +157,34 @@ pub struct DeployArgs {
     pub deployment: String,
     /// The component (.wasm)
     pub file: PathBuf,
+    /// Deploy nothing: replay the component against the histories of all open instances of NAME and of the newest that
+    /// have ended, and say which it does not match
+    #[arg(long)]
+    pub check: bool,
+    /// How many of those that have ended a check takes
+    #[arg(long, value_name = "COUNT", default_value_t = 100, requires = "check")]
+    pub ended: usize,
+    /// Check it, deploy it, and move all open instances of NAME to it; does nothing if one of them does not match
+    #[arg(long, conflicts_with = "check")]
+    pub migrate: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ComponentCommand {
     /// List deployed components
     List,
+    /// Show a component, with the number of instances that are pinned to it
+    Show {
+        /// The component
+        #[arg(value_name = "NAME@VERSION")]
+        deployment: String,
+    },
+    /// Remove a component; refused while an open instance is pinned to it
+    Remove {
+        /// The component
+        #[arg(value_name = "NAME@VERSION")]
+        deployment: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +222,10 @@ pub enum InstanceCommand {
     Resume(ReasonArgs),
     /// Let a failed instance go on from before the failure: what failed runs again
     Rewind(ReasonArgs),
+    /// Drop instances that have ended for good, with all their runs: one, or all that meet the conditions
+    Purge(PurgeArgs),
+    /// Start the workflow of an instance again, with the same input
+    Restart(RestartArgs),
     /// Go on with another version of the workflow; it pauses where that does not match its history
     Migrate {
         /// The instance
@@ -272,6 +299,9 @@ pub struct ListArgs {
     /// Only this workflow
     #[arg(long, value_name = "NAME")]
     pub workflow: Option<String>,
+    /// Only this version of it
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
     /// Only ids that begin with this
     #[arg(long, value_name = "TEXT")]
     pub id_prefix: Option<String>,
@@ -287,6 +317,44 @@ pub struct ListArgs {
     /// Where the list before ended
     #[arg(long)]
     pub cursor: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = true)]
+pub struct PurgeArgs {
+    /// The instance
+    #[arg(conflicts_with_all = ["state", "workflow", "version", "id_prefix", "created_from", "before"])]
+    pub id: Option<String>,
+    /// All in these states: completed, failed, cancelled, terminated [default: all of these]
+    #[arg(long, value_delimiter = ',', value_name = "STATE")]
+    pub state: Vec<String>,
+    /// All of this workflow
+    #[arg(long, value_name = "NAME")]
+    pub workflow: Option<String>,
+    /// All that were pinned to this version of it
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
+    /// All whose ids begin with this
+    #[arg(long, value_name = "TEXT")]
+    pub id_prefix: Option<String>,
+    /// All created then or later, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub created_from: Option<String>,
+    /// All created then or earlier
+    #[arg(long, value_name = "TIME")]
+    pub before: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RestartArgs {
+    /// The instance
+    pub id: String,
+    /// Start under an id of its own: this one, or one that is made [default: the same, which must have ended]
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+    pub new_id: Option<String>,
+    /// The version [default: the newest]
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,11 +4,12 @@
 //! a file or a variable, never from the command line, where everybody on the machine could see it.
 
 use crate::args::{HostArgs, LogFormat};
+use crate::retention::RetentionTable;
 use anyhow::{Context as _, bail};
 use rehydrate_core::{Limits, Nanos};
 use rehydrate_http::{AdminOptions, HttpLimits};
-use rehydrate_runtime::RuntimeConfig;
 use rehydrate_runtime::outbound::{OutboundClient, OutboundLimits, OutboundPolicy, SecretConfig, Secrets};
+use rehydrate_runtime::{RetentionConfig, RuntimeConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ pub struct File {
     data_dir: Option<PathBuf>,
     http: HttpTable,
     runtime: RuntimeTable,
+    retention: RetentionTable,
     limits: Limits,
     outbound: OutboundTable,
     secrets: BTreeMap<String, SecretConfig>,
@@ -39,6 +41,7 @@ struct HttpTable {
     public_url: Option<String>,
     admin_token_file: Option<PathBuf>,
     admin_hosts: Vec<String>,
+    durable_functions: bool,
     connections: usize,
     head_timeout_ms: u64,
     body_idle_timeout_ms: u64,
@@ -56,6 +59,7 @@ impl Default for HttpTable {
             public_url: None,
             admin_token_file: None,
             admin_hosts: Vec::new(),
+            durable_functions: true,
             connections: limits.connections,
             head_timeout_ms: millis(limits.head),
             body_idle_timeout_ms: millis(limits.body_idle),
@@ -145,6 +149,7 @@ pub struct Settings {
     pub log: Log,
     pub shutdown_grace: Duration,
     runtime: RuntimeTable,
+    retention: RetentionConfig,
     outbound: OutboundPolicy,
     outbound_limits: OutboundLimits,
     secrets: BTreeMap<String, SecretConfig>,
@@ -177,7 +182,12 @@ impl Settings {
             admin_listen: args.admin_listen.or(file.http.admin_listen).unwrap_or(loopback(7070)),
             public_listen: args.public_listen.or(file.http.public_listen).unwrap_or(loopback(7071)),
             public_url: public_url.map(|url| base_url(url)).transpose()?,
-            admin: AdminOptions { token, hosts, component_bytes: runtime.component_mb.saturating_mul(MIB) },
+            admin: AdminOptions {
+                token,
+                hosts,
+                component_bytes: runtime.component_mb.saturating_mul(MIB),
+                durable_functions: file.http.durable_functions,
+            },
             http: http_limits(&file.http),
             limits: file.limits,
             log: Log {
@@ -186,6 +196,7 @@ impl Settings {
             },
             shutdown_grace: Duration::from_millis(runtime.shutdown_grace_ms),
             runtime,
+            retention: file.retention.config()?,
             outbound: OutboundPolicy { allow, ca_file: file.outbound.ca_file },
             outbound_limits: file.outbound.limits,
             secrets: file.secrets,
@@ -221,6 +232,7 @@ impl Settings {
             compile_timeout: Nanos::from_millis(self.runtime.compile_timeout_ms),
             free_bytes_min: self.runtime.free_mb_min.saturating_mul(1 << 20),
             idempotency_retention: Nanos::from_secs(self.runtime.idempotency_retention_hours.saturating_mul(3_600)),
+            retention: self.retention.clone(),
             outbound: OutboundClient::new(&self.outbound, secrets, self.outbound_limits.clone())?,
         })
     }

@@ -12,6 +12,7 @@ mod dev;
 mod guest_build;
 mod host;
 mod output;
+mod retention;
 mod serve;
 mod show;
 

@@ -260,6 +260,18 @@ impl GuestEngine {
         self.cache_dir.join(format!("{digest}-{:016x}.cwasm", hasher.finish()))
     }
 
+    /// Drops the compiled code of a component from the cache, also what other versions of the engine made of it.
+    pub fn forget(&self, digest: Digest) -> std::io::Result<()> {
+        let prefix = format!("{digest}-");
+        for entry in std::fs::read_dir(&self.cache_dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compiled code from the cache, if it is whole: a file starts with the SHA-256 of the rest.
     #[expect(unsafe_code, reason = "compiled code is trusted only if this host wrote it and it is unchanged")]
     fn cached(&self, digest: Digest) -> Option<wasmtime::component::Component> {

@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use rehydrate_runtime::core::{Limits, Nanos};
 use rehydrate_runtime::outbound::{OutboundClient, OutboundLimits, OutboundPolicy, Secrets};
 use rehydrate_runtime::store::MemoryStore;
-use rehydrate_runtime::{Runtime, RuntimeConfig};
+use rehydrate_runtime::{RetentionConfig, Runtime, RuntimeConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ async fn runtime(dir: &Path) -> Runtime {
         compile_timeout: Nanos::from_secs(10),
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
+        retention: RetentionConfig::default(),
         outbound: outbound.expect("a client"),
     };
     let on_fatal = Arc::new(|reason: String| panic!("{reason}"));
@@ -98,16 +99,22 @@ async fn what_is_not_there_is_a_404_and_a_wrong_method_a_405() {
     let api = api(None).await;
     let (status, text) = ask(&api.admin, "GET", "/v2", "").await;
     assert_eq!((status.as_u16(), code(&text).as_str()), (404, "path.not-found"));
-    let (status, text) = ask(&api.admin, "DELETE", "/v1/instances/a", "").await;
+    let (status, text) = ask(&api.admin, "PATCH", "/v1/instances/a", "").await;
     assert_eq!((status.as_u16(), code(&text).as_str()), (405, "method.not-allowed"));
     for path in ["/v1/instances/a", "/v1/instances/a/history", "/v1/instances/a/events", "/v1/instances/a/log"] {
         let (status, text) = ask(&api.admin, "GET", path, "").await;
         assert_eq!((status.as_u16(), code(&text).as_str()), (404, "instance.not-found"), "{path}");
     }
-    for verb in ["cancel", "terminate", "resume", "replay", "signals/go"] {
+    for verb in ["cancel", "terminate", "resume", "replay", "restart", "signals/go"] {
         let (status, text) = ask(&api.admin, "POST", &format!("/v1/instances/a/{verb}"), "{}").await;
         assert_eq!((status.as_u16(), code(&text).as_str()), (404, "instance.not-found"), "{verb}");
     }
+    for method in ["GET", "DELETE"] {
+        let (status, text) = ask(&api.admin, method, "/v1/components/a/1", "").await;
+        assert_eq!((status.as_u16(), code(&text).as_str()), (404, "component.not-found"), "{method}");
+    }
+    let (status, text) = ask(&api.admin, "DELETE", "/v1/instances/a", "").await;
+    assert_eq!((status.as_u16(), code(&text).as_str()), (404, "instance.not-found"));
     let (status, text) = ask(&api.admin, "POST", "/v1/instances", r#"{"workflow":"none"}"#).await;
     assert_eq!((status.as_u16(), code(&text).as_str()), (404, "workflow.not-found"));
 }
@@ -122,6 +129,22 @@ async fn an_empty_host_lists_nothing_and_is_ready() {
     assert_eq!(ask(&api.admin, "GET", "/v1/components", "").await.1, r#"{"components":[]}"#);
     assert_eq!(ask(&api.admin, "GET", "/v1/health", "").await.0, 200);
     assert_eq!(ask(&api.admin, "GET", "/v1/ready", "").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_needs_a_condition_that_is_of_ended_instances() {
+    let api = api(None).await;
+    for (query, expected) in [
+        ("", "purge.no-filter"),
+        ("?state=running", "purge.open-state"),
+        ("?state=asleep", "query.invalid"),
+        ("?limit=1", "query.invalid"),
+    ] {
+        let (status, text) = ask(&api.admin, "DELETE", &format!("/v1/instances{query}"), "").await;
+        assert_eq!((status.as_u16(), code(&text).as_str()), (400, expected), "{query}");
+    }
+    let (status, text) = ask(&api.admin, "DELETE", "/v1/instances?state=failed", "").await;
+    assert_eq!((status.as_u16(), text.as_str()), (200, r#"{"purged":0}"#));
 }
 
 #[tokio::test(flavor = "multi_thread")]

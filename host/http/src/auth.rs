@@ -71,6 +71,12 @@ impl Guard {
         }
     }
 
+    /// Whether a key in a URL is the token, as the clients of Durable Functions send theirs.
+    pub fn allows_code(&self, code: Option<&str>) -> bool {
+        let given: [u8; 32] = Sha256::digest(code.unwrap_or_default()).into();
+        self.token.as_ref().is_some_and(|token| same(token, &given))
+    }
+
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(token) = &self.token else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
@@ -186,5 +192,7 @@ mod tests {
         }
         assert_eq!(check(&guard, std::slice::from_ref(&host), false), Err(401));
         assert_eq!(check(&guard, &[host], true), Ok(()), "probes need no token");
+        assert!(guard.allows_code(Some(TOKEN)));
+        assert!(!guard.allows_code(Some("0123456789abcdeF")) && !guard.allows_code(None));
     }
 }

@@ -13,6 +13,7 @@ mod body;
 mod cursor;
 pub mod dto;
 pub mod events;
+mod facade;
 mod openapi;
 pub mod paths;
 mod problem;

@@ -2,7 +2,7 @@
 //!
 //! `openapi.json` beside this crate is its golden copy: a change of the API shows in it, or the test fails.
 
-use crate::admin::{components, entities, history, host, instances, messages};
+use crate::admin::{components, entities, history, host, instances, messages, upkeep, versions};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -20,8 +20,10 @@ const PROBLEM: &str = "application/problem+json";
     ),
     paths(
         components::deploy, components::list,
+        versions::describe, versions::remove, versions::check, versions::migrate,
         instances::start, instances::list, instances::describe, instances::result, instances::migrate,
         instances::replay,
+        upkeep::purge, upkeep::purge_where, upkeep::restart,
         history::history, history::follow, history::log,
         messages::signal, messages::cancel, messages::terminate, messages::suspend, messages::resume, messages::rewind,
         entities::list, entities::describe, entities::call, entities::signal,
@@ -49,7 +51,7 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, openapi: &mut OpenApi) {
         for item in openapi.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.put, &mut item.post];
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 let responses = &mut operation.responses.responses;
                 responses.insert("default".to_owned(), problem("Any other error."));

@@ -17,6 +17,8 @@ use crate::dto::State;
 const LIST_MAX: usize = 500;
 /// Most events or log lines in one answer.
 const EVENTS_MAX: usize = 1_000;
+/// Most ended instances that a check of a deployment replays.
+const CHECK_ENDED_MAX: usize = 10_000;
 /// Rows looked at for one page of a list.
 const SCAN_MAX: usize = 10_000;
 /// The longest an answer waits for an instance to end, in seconds.
@@ -61,6 +63,8 @@ pub struct ListParams {
     state: Option<String>,
     /// The deployment's name.
     workflow: Option<String>,
+    /// The version that they are pinned to.
+    version: Option<String>,
     /// What the id begins with.
     id_prefix: Option<String>,
     /// Created then or later, RFC 3339.
@@ -79,6 +83,8 @@ impl ListParams {
         Ok(ListQuery {
             states: self.state.as_deref().map(states).transpose()?.unwrap_or_default(),
             workflow: self.workflow,
+            version: self.version,
+            digest: None,
             id_prefix: self.id_prefix,
             created_from: time("created_from", self.created_from.as_deref())?,
             created_to: time("created_to", self.created_to.as_deref())?,
@@ -86,6 +92,54 @@ impl ListParams {
             limit: limit(self.limit, 50, LIST_MAX)?,
             scan_max: SCAN_MAX,
         })
+    }
+}
+
+/// Which instances to purge, of those that have ended. Every condition given must hold, and at least one must be given.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PurgeParams {
+    /// States, separated by commas, all of them states of an end; none: all of these.
+    state: Option<String>,
+    /// The deployment's name.
+    workflow: Option<String>,
+    /// The version that they were pinned to.
+    version: Option<String>,
+    /// What the id begins with.
+    id_prefix: Option<String>,
+    /// Created then or later, RFC 3339.
+    created_from: Option<String>,
+    /// Created then or earlier, RFC 3339.
+    created_to: Option<String>,
+}
+
+impl PurgeParams {
+    /// As the store takes it; 400 names the parameter that is wrong.
+    pub fn into_query(self) -> Result<ListQuery, Problem> {
+        let PurgeParams { state, workflow, version, id_prefix, created_from, created_to } = self;
+        let list =
+            ListParams { state, workflow, version, id_prefix, created_from, created_to, ..ListParams::default() };
+        list.into_query()
+    }
+}
+
+/// How many instances that have ended a check takes.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CheckParams {
+    /// How many of those that have ended are replayed as well, the newest ones: at most 10000; 100 if not given.
+    ended: Option<usize>,
+}
+
+impl CheckParams {
+    /// How many.
+    pub fn ended(&self) -> Result<usize, Problem> {
+        match self.ended.unwrap_or(100) {
+            ended if ended <= CHECK_ENDED_MAX => Ok(ended),
+            ended => Err(invalid("ended", &format!("{ended} is out of range; give 0 to {CHECK_ENDED_MAX}"))),
+        }
     }
 }
 
@@ -237,7 +291,7 @@ mod tests {
     #[test]
     fn every_filter_reaches_the_store() {
         let query = query(
-            "state=running,failed&workflow=job&id_prefix=a%2Fb&created_from=1970-01-01T00:00:01Z\
+            "state=running,failed&workflow=job&version=1.2&id_prefix=a%2Fb&created_from=1970-01-01T00:00:01Z\
              &created_to=1970-01-01T00:00:02Z&limit=7",
         )
         .expect("a query");
@@ -245,7 +299,7 @@ mod tests {
         assert_eq!((query.workflow.as_deref(), query.id_prefix.as_deref()), (Some("job"), Some("a/b")));
         assert_eq!(query.created_from, Some(Timestamp(1_000_000_000)));
         assert_eq!(query.created_to, Some(Timestamp(2_000_000_000)));
-        assert_eq!(query.limit, 7);
+        assert_eq!((query.version.as_deref(), query.limit), (Some("1.2"), 7));
     }
 
     #[test]

@@ -9,16 +9,18 @@ mod entity;
 mod messages;
 mod next_run;
 mod process;
+mod purge;
 mod start;
 
 use crate::admission::Admission;
 use crate::api::{RuntimeConfig, StartReply};
-use crate::catalog::{Catalog, internal};
+use crate::catalog::{Catalog, ComponentPin, internal};
 use crate::commit::Commits;
 use crate::error::RuntimeError;
 use crate::follow::Watchers;
 use crate::outbox::Received;
 use crate::residents::Residents;
+use crate::retention::Retention;
 use crate::timers::TimerSignals;
 use crate::tokens::TokenKeys;
 use crate::workers::{self, Dispatch, Workers};
@@ -34,7 +36,8 @@ use std::task::Poll;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 pub use entity::EntityAsk;
-pub use process::HOST_FAULT;
+pub use process::{HOST_FAULT, MovePlan};
+pub use purge::PurgePlan;
 pub use start::{START_SCOPE, StartPlan, repeated};
 
 /// Guests that run or commit at once, besides those that wait in memory.
@@ -99,12 +102,18 @@ pub enum Post {
     },
     /// An operation that somebody outside asks of an entity.
     Entity(Box<EntityAsk>),
+    /// The instance is to go on with another component if its history matches that; else it stays as it is.
+    Move(Box<MovePlan>, Reply<()>),
+    /// The instance, or runs of it, are to be dropped.
+    Purge(PurgePlan, Reply<()>),
     /// The instance is to go on with another component.
     Migrate {
         /// The version.
         version: String,
         /// Its component.
         digest: Digest,
+        /// Keeps that from being removed until the instance is pinned to it.
+        pin: ComponentPin,
         /// Whom to tell.
         reply: Reply<()>,
     },
@@ -150,8 +159,11 @@ pub struct Instances {
     pub received: Received,
     pub workers: Workers,
     pub admission: Admission,
+    pub retention: Retention,
     pub config: RuntimeConfig,
     pub counters: Counters,
+    /// One check of a deployment runs at a time.
+    pub checking: Semaphore,
     room: Arc<Semaphore>,
     /// Places for instances that take turns.
     places: Semaphore,
@@ -169,6 +181,8 @@ pub struct Counters {
     pub rehydrated: std::sync::atomic::AtomicU64,
     /// Guests dropped to make room.
     pub evicted: std::sync::atomic::AtomicU64,
+    /// Instances dropped for good.
+    pub purged: std::sync::atomic::AtomicU64,
 }
 
 /// The parts that all instances share.
@@ -192,11 +206,13 @@ impl Instances {
             received: Received::default(),
             admission: Admission::new(store.clone(), config.free_bytes_min),
             room: Arc::new(Semaphore::new(config.resident_instances.saturating_add(ACTIVE_GUESTS_MAX))),
+            checking: Semaphore::new(1),
             places: Semaphore::new(PLACES),
             slots: Mutex::default(),
             tasks: AtomicUsize::new(0),
             idle: tokio::sync::Notify::new(),
             counters: Counters::default(),
+            retention: Retention::new(config.retention.clone()),
             store,
             commits,
             catalog,
@@ -380,6 +396,11 @@ impl Instances {
     /// Whether the instance that asks is the only one that takes a turn.
     fn is_alone(&self) -> bool {
         self.tasks.load(Ordering::SeqCst) <= 1
+    }
+
+    /// Room for a guest beside those of the instances, so that replays don't find the pool empty.
+    pub async fn guest_room(&self) -> Result<OwnedSemaphorePermit, RuntimeError> {
+        self.room.clone().acquire_owned().await.map_err(|_| internal("the host has stopped"))
     }
 
     /// Waits until no instance has a task.

@@ -6,6 +6,7 @@ use rehydrate_store::{DeploymentRow, InstanceRow, InstanceStateTag};
 use std::path::PathBuf;
 
 use crate::outbound::OutboundClient;
+use crate::retention::RetentionConfig;
 
 /// Everything the runtime can be told.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct RuntimeConfig {
     pub free_bytes_min: u64,
     /// How long an `Idempotency-Key` is remembered.
     pub idempotency_retention: Nanos,
+    /// How long instances are kept after their end, and how many of their past runs.
+    pub retention: RetentionConfig,
     /// The way out for activities: where they may connect to, and the secrets they may use.
     pub outbound: OutboundClient,
 }
@@ -79,6 +82,27 @@ pub struct StartRequest {
     pub conflict: ConflictPolicy,
     /// Makes the request safe to repeat.
     pub idempotency_key: Option<String>,
+}
+
+/// Under which id a restart goes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum RestartId {
+    /// The same, whose instance must have ended: it gets a new run.
+    #[default]
+    Same,
+    /// One that is made.
+    New,
+    /// This one, which must not be taken.
+    Chosen(String),
+}
+
+/// How an instance is started again.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RestartAs {
+    /// Under which id.
+    pub id: RestartId,
+    /// With which version; none: the newest.
+    pub version: Option<String>,
 }
 
 /// The answer to a start.

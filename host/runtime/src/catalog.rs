@@ -1,5 +1,11 @@
 //! What is deployed: names and versions, compiled components, and which component offers which activity.
 
+mod candidate;
+mod removal;
+
+pub use candidate::Candidate;
+pub use removal::ComponentPin;
+
 use crate::error::{ErrorKind, RuntimeError};
 use crate::{clock, identity};
 use bytes::Bytes;
@@ -32,6 +38,9 @@ pub struct Catalog {
     rows: RwLock<Vec<DeploymentRow>>,
     loaded: Mutex<HashMap<Digest, Loaded>>,
     compiling: Arc<Semaphore>,
+    pins: Arc<removal::Pins>,
+    /// One change of what is deployed at a time: bytes that one is about to name, another may be about to drop.
+    changing: tokio::sync::Mutex<()>,
     component_bytes: usize,
     compile_timeout: Nanos,
 }
@@ -48,7 +57,19 @@ impl Catalog {
         let rows = RwLock::new(store.deployments()?);
         let loaded = Mutex::default();
         let compiling = Arc::new(Semaphore::new(COMPILING_MAX));
-        Ok(Catalog { store, engine, activities, rows, loaded, compiling, component_bytes, compile_timeout })
+        let (pins, changing) = Default::default();
+        Ok(Catalog {
+            store,
+            engine,
+            activities,
+            rows,
+            loaded,
+            compiling,
+            pins,
+            changing,
+            component_bytes,
+            compile_timeout,
+        })
     }
 
     fn rows(&self) -> Vec<DeploymentRow> {
@@ -68,16 +89,7 @@ impl Catalog {
     /// Deploys a component under a name and version. The same bytes again change nothing; other bytes
     /// under the same name and version are refused.
     pub async fn deploy(&self, name: &str, version: &str, bytes: Bytes) -> Result<(DeploymentRow, bool), RuntimeError> {
-        identity::check_name("name", name)?;
-        identity::check_name("version", version)?;
-        if bytes.len() > self.component_bytes {
-            let (found, limit) = (bytes.len(), self.component_bytes);
-            let message = format!(
-                "the component has {found} bytes; the limit is {limit}: build it smaller, or raise \
-                 `runtime.component-mb` in the configuration"
-            );
-            return Err(RuntimeError::new(ErrorKind::TooLarge, "deployment.too-large", message));
-        }
+        self.check(name, version, &bytes)?;
         let digest = GuestEngine::digest(&bytes);
         if let Some(row) = self.find(name, version) {
             return if row.digest == digest { Ok((row, false)) } else { Err(different(&row)) };
@@ -108,7 +120,23 @@ impl Catalog {
         Ok(stored)
     }
 
+    /// Whether these may be a deployment's name, version and bytes.
+    fn check(&self, name: &str, version: &str, bytes: &Bytes) -> Result<(), RuntimeError> {
+        identity::check_name("name", name)?;
+        identity::check_name("version", version)?;
+        let (found, limit) = (bytes.len(), self.component_bytes);
+        if found <= limit {
+            return Ok(());
+        }
+        let message = format!(
+            "the component has {found} bytes; the limit is {limit}: build it smaller, or raise `runtime.component-mb` in \
+             the configuration"
+        );
+        Err(RuntimeError::new(ErrorKind::TooLarge, "deployment.too-large", message))
+    }
+
     async fn keep(&self, row: DeploymentRow, bytes: Bytes) -> Result<(DeploymentRow, bool), RuntimeError> {
+        let _alone = self.changing.lock().await;
         let store = self.store.clone();
         let (put, rows) = blocking(move || {
             store.put_blob(row.digest, &bytes)?;
@@ -175,13 +203,13 @@ impl Catalog {
 
     /// The deployment of a workflow: that version, or the newest.
     pub fn workflow(&self, name: &str, version: Option<&str>) -> Result<DeploymentRow, RuntimeError> {
-        let rows = self.rows();
-        let mut named = rows.into_iter().filter(|row| row.name == name && row.kind == ComponentKind::Workflow);
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+        let mut named = rows.iter().filter(|row| row.name == name && row.kind == ComponentKind::Workflow);
         let found = match version {
             Some(version) => named.find(|row| row.version == version),
             None => named.max_by_key(|row| row.order),
         };
-        found.ok_or_else(|| {
+        found.cloned().ok_or_else(|| {
             let version = version.map_or(String::new(), |version| format!("@{version}"));
             let message = format!(
                 "no workflow `{name}{version}` is deployed; deploy it with `rehydrate deploy {name}@VERSION FILE`, or see \
@@ -247,7 +275,7 @@ impl Catalog {
         let load = || async {
             let store = self.store.clone();
             let bytes = blocking(move || store.blob(digest)).await??;
-            let bytes = bytes.ok_or_else(|| internal("a deployed component's bytes are missing from the store"))?;
+            let bytes = bytes.ok_or_else(|| removed(digest))?;
             self.compile(bytes).await.map(|(component, _)| component)
         };
         slot.get_or_try_init(load).await.cloned()
@@ -262,6 +290,13 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 /// An error that is our own fault.
 pub fn internal(message: &str) -> RuntimeError {
     RuntimeError::new(ErrorKind::Internal, "host.internal", format!("{message}; see the host's log and report it"))
+}
+
+fn removed(digest: Digest) -> RuntimeError {
+    let message = format!(
+        "the component with digest {digest} was removed; deploy these bytes again, or name another version of the workflow"
+    );
+    RuntimeError::new(ErrorKind::NotFound, "component.removed", message)
 }
 
 fn different(row: &DeploymentRow) -> RuntimeError {

@@ -12,6 +12,7 @@ mod api;
 mod catalog;
 mod clock;
 mod commit;
+mod deploy_check;
 mod entities;
 mod error;
 mod follow;
@@ -20,23 +21,30 @@ mod lifecycle;
 mod load;
 pub mod outbound;
 mod outbox;
+mod purge;
 mod replay_check;
 mod residents;
+mod restart;
+mod retention;
 mod runtime;
 mod timers;
 mod tokens;
 mod turn;
+mod versions;
 mod workers;
 
 pub use api::{
     CallbackPost, ConflictPolicy, DeployReply, HistoryPage, InstanceDetail, InstanceResult, LogEntry, Readiness,
-    ReplayReport, ReplayVerdict, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
+    ReplayReport, ReplayVerdict, RestartAs, RestartId, ReusePolicy, RuntimeConfig, StartReply, StartRequest,
 };
+pub use deploy_check::{CheckTotals, DeployCheck, FailingInstance, MigrateAllReply};
 pub use entities::EntityDetail;
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
+pub use retention::{Kept, KeptByOutcome, RetentionConfig};
 pub use runtime::Runtime;
 pub use tokens::mask_tokens;
+pub use versions::DeploymentDetail;
 
 /// The core's types that the runtime's own are made of.
 pub use rehydrate_core as core;

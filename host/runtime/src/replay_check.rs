@@ -8,7 +8,7 @@ use crate::load;
 use crate::tokens::RunUrls;
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{Digest, Event, EventBody, EventId, Failure, InstanceKey, Outcome, Replay, RunNumber};
-use rehydrate_guest::{Step, Stopped, WorkflowGuest};
+use rehydrate_guest::{Step, Stopped, WorkflowComponent, WorkflowGuest};
 use rehydrate_store::InstanceRow;
 use std::sync::Arc;
 
@@ -21,25 +21,66 @@ pub async fn replay(
     version: &str,
     digest: Digest,
 ) -> Result<ReplayReport, RuntimeError> {
-    let events = load::history(&*instances.store, key, run)?;
-    let count = events.last().map_or(0, |event| event.id.0);
+    let recorded = Run::load(instances, key, row, run)?;
+    let events = recorded.len();
+    let component = instances.catalog.workflow_component(digest).await?;
+    let verdict = verdict(instances, recorded, &component).await?;
+    Ok(ReplayReport { id: row.id.clone(), run, version: version.to_owned(), events, verdict })
+}
+
+/// A recorded run.
+pub struct Run {
+    /// The instance.
+    pub key: InstanceKey,
+    /// Which run of it.
+    pub run: RunNumber,
+    /// All its events.
+    pub events: Vec<Event>,
+    /// The inbound event through which the guest is known to have run.
+    pub ran_through: EventId,
+}
+
+impl Run {
+    /// A run as the store has it; without events if it was purged.
+    pub fn load(
+        instances: &Instances,
+        key: InstanceKey,
+        row: &InstanceRow,
+        run: RunNumber,
+    ) -> Result<Run, RuntimeError> {
+        let events = load::history(&*instances.store, key, run)?;
+        let known = if run == row.run { row.ran_through } else { EventId::NONE };
+        let ran_through = load::ran_through(known, &events);
+        Ok(Run { key, run, events, ran_through })
+    }
+
+    /// How many events it has.
+    pub fn len(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.id.0)
+    }
+}
+
+/// What a component does with a recorded run. Nothing is written, and nothing goes out.
+pub async fn verdict(
+    instances: &Instances,
+    run: Run,
+    component: &WorkflowComponent,
+) -> Result<ReplayVerdict, RuntimeError> {
+    let Run { key, run, events, ran_through } = run;
     let recorded = recorded_result(&events);
     let stop = recorded_stop(&events);
-    let known = if run == row.run { row.ran_through } else { EventId::NONE };
-    let ran_through = load::ran_through(known, &events);
-    let component = instances.catalog.workflow_component(digest).await?;
     let told_run = load::fold(&events, run, 0).told_run();
     let replay = Replay::new(events, ran_through, instances.config.limits.clone(), CallbackOrigin::default())
         .map_err(|error| internal(&error.to_string()))?;
     let urls = Arc::new(RunUrls { keys: instances.keys.clone(), key, run: told_run });
-    let mut guest = WorkflowGuest::new(&component, replay, urls);
+    let mut guest = WorkflowGuest::new(component, replay, urls);
     let step = loop {
         match guest.step() {
             Step::Yielded => tokio::task::yield_now().await,
             other => break other,
         }
     };
-    let verdict = match step {
+    Ok(match step {
         Step::Waiting | Step::Yielded => ReplayVerdict::Matches { result: None },
         Step::Returned => ReplayVerdict::Matches { result: recorded.or_else(|| returned(&mut guest)) },
         Step::Stopped(Stopped::Diverged(divergence)) => ReplayVerdict::Diverges(divergence),
@@ -50,8 +91,7 @@ pub async fn replay(
             _ => ReplayVerdict::Stopped(failure),
         },
         Step::Stopped(Stopped::HostFault(text)) => return Err(internal(&text)),
-    };
-    Ok(ReplayReport { id: row.id.clone(), run, version: version.to_owned(), events: count, verdict })
+    })
 }
 
 /// The result in the history. A guest that returned something else would have diverged.

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
-use crate::{clock, identity, load, outbox, replay_check, timers};
+use crate::{clock, identity, load, outbox, replay_check, retention, timers};
 use bytes::Bytes;
 use rehydrate_core::view::{activities, waiting_for};
 use rehydrate_core::{Answer, EventBody, EventId, Input, InstanceKey, Json, Limits, Lineage, RunNumber};
@@ -51,7 +51,8 @@ impl Runtime {
         recover(&instances)?;
         let forgetting = tokio::spawn(outbox::forget_received(instances.clone()));
         let timer_loop = timers::run(store, instances.clone(), instances.timers.clone());
-        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances.clone())), forgetting];
+        let upkeep = [tokio::spawn(housekeeping(instances.clone())), tokio::spawn(retention::run(instances.clone()))];
+        let loops = [tokio::spawn(timer_loop), forgetting].into_iter().chain(upkeep).collect();
         Ok(Runtime { instances, loops: Arc::new(loops) })
     }
 
@@ -99,7 +100,8 @@ impl Runtime {
         {
             return Ok(reply);
         }
-        let deployment = self.instances.catalog.workflow(&request.workflow, request.version.as_deref())?;
+        let (deployment, pin) =
+            self.instances.catalog.pinned_workflow(&request.workflow, request.version.as_deref())?;
         let id = request.id.unwrap_or_else(identity::new_id);
         let (id, key) = identity::checked_id(&id)?;
         let plan = StartPlan {
@@ -107,6 +109,7 @@ impl Runtime {
             workflow: deployment.name,
             version: deployment.version,
             digest: deployment.digest,
+            pin,
             input: request.input,
             seed: random_seed()?,
             reuse: request.reuse,
@@ -140,8 +143,7 @@ impl Runtime {
             return Ok(None);
         };
         let row = self.instances.store.instance(known.instance)?;
-        let row = row.ok_or_else(|| internal("an idempotency key names an instance that is missing"))?;
-        crate::actor::repeated(&row, &known, fingerprint).map(Some)
+        crate::actor::repeated(row.as_ref(), &known, fingerprint).map(Some)
     }
 
     pub(crate) fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
@@ -211,6 +213,16 @@ impl Runtime {
             None
         };
         Ok(InstanceResult { id: row.id, run: row.run, state: row.state, outcome })
+    }
+
+    /// The input of an instance, and how it stands: what a list of instances with both shows of each.
+    pub async fn brief(&self, row: &InstanceRow) -> Result<(Json, InstanceResult), RuntimeError> {
+        let key = identity::instance_key(&row.id);
+        let first = load::event(&*self.instances.store, key, row.run, EventId(1))?;
+        let Some(EventBody::InstanceStarted { input, .. }) = first.map(|event| event.body) else {
+            return Err(RuntimeError::no_instance(&row.id));
+        };
+        Ok((input, self.result_of(key, row.clone())?))
     }
 
     /// A page of the list of instances.
@@ -321,9 +333,9 @@ impl Runtime {
     /// if it diverges.
     pub async fn migrate(&self, id: &str, version: &str) -> Result<(), RuntimeError> {
         let (key, row) = self.row(id)?;
-        let deployment = self.instances.catalog.workflow(&row.workflow, Some(version))?;
+        let (deployment, pin) = self.instances.catalog.pinned_workflow(&row.workflow, Some(version))?;
         let (reply, answer) = oneshot::channel();
-        let post = Post::Migrate { version: deployment.version, digest: deployment.digest, reply };
+        let post = Post::Migrate { version: deployment.version, digest: deployment.digest, pin, reply };
         self.instances.post(key, post);
         answered(answer).await
     }
@@ -413,6 +425,7 @@ impl Runtime {
         serde_json::json!({
             "turns": instances.counters.turns.load(Ordering::Relaxed),
             "rehydrated": instances.counters.rehydrated.load(Ordering::Relaxed),
+            "purged": instances.counters.purged.load(Ordering::Relaxed),
             "evicted": instances.counters.evicted.load(Ordering::Relaxed),
             "resident_instances": resident_instances,
             "resident_bytes": resident_bytes,

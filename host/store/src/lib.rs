@@ -32,7 +32,7 @@ pub use memory::MemoryStore;
 pub use rocks::{RocksStore, StoreOptions};
 pub use rows::{
     Batch, ComponentKind, Cursor, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine,
-    Problem, PutDeployment, RowIndexKeys, TaskRow, TimerRow, UnderWay,
+    Problem, Purge, PutDeployment, RowIndexKeys, TaskRow, TimerRow, UnderWay,
 };
 
 use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
@@ -119,6 +119,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Binds a name and version to a digest, durably, unless they are bound already.
     fn put_deployment(&self, row: &DeploymentRow) -> Result<PutDeployment, StoreError>;
+
+    /// Unbinds a name and version, durably; whether they were bound. `drop_blob`: its bytes go with it, in the same
+    /// write, because nothing else needs them.
+    fn remove_deployment(&self, name: &str, version: &str, drop_blob: Option<Digest>) -> Result<bool, StoreError>;
 
     /// All deployments in the order they were made.
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError>;

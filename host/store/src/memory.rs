@@ -6,7 +6,7 @@
 use crate::entities::{EntityPage, EntityQuery, EntityRow};
 use crate::error::{CommitError, StoreError};
 use crate::rows::{
-    Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow,
+    Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, Purge, PutDeployment, TaskRow,
     TimerRow, UnderWay, log_trim_target,
 };
 use crate::{Store, StoreOptions};
@@ -36,6 +36,8 @@ struct Inner {
     entity_values: BTreeMap<(String, String), Json>,
     blobs: BTreeMap<Digest, Vec<u8>>,
     deployments: Vec<DeploymentRow>,
+    /// How many deployments were made.
+    deployed: u64,
 }
 
 #[derive(Default)]
@@ -90,6 +92,9 @@ impl Inner {
 
     fn apply(&mut self, batch: &Batch, log_bytes_kept: usize) {
         let (key, run) = (batch.key, batch.run);
+        if let Some(purge) = batch.purge {
+            self.purge(key, purge);
+        }
         self.events.extend(batch.events.iter().map(|(id, bytes)| ((key, run, *id), bytes.clone())));
         if let Some(row) = &batch.row {
             self.instances.insert(key, row.clone());
@@ -126,6 +131,18 @@ impl Inner {
         }
         if let Some(then) = &batch.then {
             self.apply(then, log_bytes_kept);
+        }
+    }
+}
+
+impl Inner {
+    fn purge(&mut self, key: InstanceKey, purge: Purge) {
+        let stays = |of: InstanceKey, run: RunNumber| of != key || !purge.drops(run);
+        self.events.retain(|(of, run, _), _| stays(*of, *run));
+        self.logs.retain(|(of, run), _| stays(*of, *run));
+        self.tasks.retain(|(of, run), _| stays(*of, *run));
+        if purge == Purge::Instance {
+            self.instances.remove(&key);
         }
     }
 }
@@ -322,11 +339,23 @@ impl Store for MemoryStore {
             Some(old) if old.digest == row.digest => Ok(PutDeployment::Same),
             Some(old) => Ok(PutDeployment::Different(old.digest)),
             None => {
-                let order = crate::keys::wide(inner.deployments.len()).saturating_add(1);
+                inner.deployed += 1;
+                let order = inner.deployed;
                 inner.deployments.push(DeploymentRow { order, ..row.clone() });
                 Ok(PutDeployment::Created)
             }
         }
+    }
+
+    fn remove_deployment(&self, name: &str, version: &str, drop_blob: Option<Digest>) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let before = inner.deployments.len();
+        inner.deployments.retain(|row| row.name != name || row.version != version);
+        let removed = inner.deployments.len() < before;
+        if let Some(digest) = drop_blob.filter(|_| removed) {
+            inner.blobs.remove(&digest);
+        }
+        Ok(removed)
     }
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {

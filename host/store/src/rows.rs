@@ -45,6 +45,33 @@ pub struct Batch {
     pub entity: Option<EntityChange>,
     /// The begin of the next run of the same instance, written with this or not at all.
     pub then: Option<Box<Batch>>,
+    /// What is dropped for good; before anything else of this batch is written.
+    pub purge: Option<Purge>,
+}
+
+/// What a batch drops for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purge {
+    /// The instance: all its runs with their logs, and its row. [`Batch::previous`] and [`Batch::drop_timers`] name
+    /// what hangs on it elsewhere; the batch writes nothing. Idempotency keys that name the instance stay.
+    Instance,
+    /// The runs before this one, which is the batch's own or an earlier one: their events and logs.
+    RunsBefore(RunNumber),
+}
+
+impl Purge {
+    /// The first run that stays; none if none does.
+    pub(crate) fn until(self) -> Option<RunNumber> {
+        match self {
+            Purge::Instance => None,
+            Purge::RunsBefore(run) => Some(run),
+        }
+    }
+
+    /// Whether it drops that run.
+    pub(crate) fn drops(self, run: RunNumber) -> bool {
+        self.until().is_none_or(|until| run < until)
+    }
 }
 
 impl Batch {
@@ -66,6 +93,7 @@ impl Batch {
             received: Vec::new(),
             entity: None,
             then: None,
+            purge: None,
         }
     }
 
@@ -81,7 +109,8 @@ impl Batch {
         let events: usize = self.events.iter().map(|(_, bytes)| ROW + bytes.len()).sum();
         let log: usize = self.log.iter().map(LogLine::len_bytes).sum();
         let row = self.row.as_ref().map_or(0, InstanceRow::len_bytes);
-        let keys = self.put_timers.len() + self.drop_timers.len() + usize::from(self.under_way.is_some());
+        let purge = usize::from(self.purge.is_some());
+        let keys = self.put_timers.len() + self.drop_timers.len() + usize::from(self.under_way.is_some()) + purge;
         let dedup = self.dedup.as_ref().map_or(0, |row| ROW + row.scope.len() + row.key.len());
         let send: usize = self.send.iter().map(|message| ROW + message_len_bytes(message)).sum();
         let values = self.entity.iter().flat_map(|entity| &entity.values);
@@ -345,6 +374,10 @@ pub struct ListQuery {
     pub states: Vec<InstanceStateTag>,
     /// Only instances of this workflow.
     pub workflow: Option<String>,
+    /// Only instances of this version of their workflow.
+    pub version: Option<String>,
+    /// Only instances that are pinned to this component.
+    pub digest: Option<Digest>,
     /// Only instances whose id starts with this.
     pub id_prefix: Option<String>,
     /// Only instances created at this time or later.
@@ -365,6 +398,8 @@ impl Default for ListQuery {
         ListQuery {
             states: Vec::new(),
             workflow: None,
+            version: None,
+            digest: None,
             id_prefix: None,
             created_from: None,
             created_to: None,
@@ -376,9 +411,11 @@ impl Default for ListQuery {
 }
 
 impl ListQuery {
-    /// Whether a row meets the conditions on workflow and id, which no index knows.
+    /// Whether a row meets the conditions on workflow, component and id, which no index knows.
     pub(crate) fn wants(&self, row: &InstanceRow) -> bool {
         self.workflow.as_ref().is_none_or(|workflow| *workflow == row.workflow)
+            && self.version.as_ref().is_none_or(|version| *version == row.version)
+            && self.digest.is_none_or(|digest| digest == row.digest)
             && self.id_prefix.as_ref().is_none_or(|prefix| row.id.starts_with(prefix.as_str()))
     }
 }
@@ -413,6 +450,7 @@ impl Batch {
             }
             last = *id;
         }
+        self.check_purge().map_err(|reason| malformed(reason.to_owned()))?;
         let mut timers = self.put_timers.iter().chain(&self.drop_timers).map(|row| row.key);
         let foreign = timers.find(|key| *key != self.key);
         if let Some(key) = foreign {
@@ -424,6 +462,23 @@ impl Batch {
             }
             Some(then) => then.check(),
             None => Ok(()),
+        }
+    }
+}
+
+impl Batch {
+    /// A purge of the instance writes nothing, and one of runs leaves the batch's own.
+    fn check_purge(&self) -> Result<(), &'static str> {
+        let writes = !self.events.is_empty()
+            || self.row.is_some()
+            || !self.put_timers.is_empty()
+            || self.under_way.is_some()
+            || !self.log.is_empty()
+            || self.dedup.is_some();
+        match self.purge {
+            Some(Purge::Instance) if writes => Err("it purges the instance and writes to it"),
+            Some(Purge::RunsBefore(run)) if run > self.run => Err("it purges its own run"),
+            _ => Ok(()),
         }
     }
 }

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use rehydrate_core::{Limits, Nanos};
 use rehydrate_runtime::outbound::{OutboundClient, OutboundLimits, OutboundPolicy, Secrets};
 use rehydrate_runtime::store::MemoryStore;
-use rehydrate_runtime::{Runtime, RuntimeConfig, StartRequest};
+use rehydrate_runtime::{RetentionConfig, Runtime, RuntimeConfig, StartRequest};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,7 @@ fn config(directory: &Path) -> anyhow::Result<RuntimeConfig> {
         compile_timeout: Nanos::from_secs(600),
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
+        retention: RetentionConfig::default(),
         outbound,
     })
 }

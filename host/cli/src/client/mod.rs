@@ -28,6 +28,23 @@ pub struct Client {
     token: Option<String>,
 }
 
+/// An error that the host answered with.
+#[derive(Debug)]
+pub struct Refusal {
+    /// A stable code for programs.
+    pub code: String,
+    /// What is wrong and what to do next.
+    pub detail: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} [{}]", self.detail, self.code)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// A good answer.
 pub struct Answer {
     /// Its status.
@@ -148,7 +165,7 @@ async fn answer_of(response: reqwest::Response) -> anyhow::Result<Answer> {
 /// The error that an answer stands for.
 fn error_of(status: StatusCode, text: &str) -> anyhow::Error {
     match serde_json::from_str::<Problem>(text) {
-        Ok(problem) => anyhow!("{} [{}]", problem.detail, problem.code),
+        Ok(Problem { code, detail, .. }) => Refusal { code, detail }.into(),
         Err(_) => anyhow!("the answer was {status} and is not one of a Rehydrate host; check --url"),
     }
 }

@@ -1,16 +1,21 @@
 //! `deploy` and `component`.
 
+use super::messages::done;
 use super::{Context, name_and_version};
 use crate::args::{ComponentCommand, DeployArgs};
-use crate::client::{Answer, Client, LONG_ANSWER};
+use crate::client::{Answer, Client, LONG_ANSWER, Refusal};
 use crate::output::{self, Ended, Table};
+use crate::show;
 use anyhow::Context as _;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-use rehydrate_http::dto::{Component, ComponentList};
+use rehydrate_http::dto::{Component, ComponentList, DeployCheck, MigratedAll};
 use rehydrate_http::paths;
 use reqwest::{Body, Method, StatusCode};
 use std::time::Duration;
+
+/// The code of a component that does not match all histories.
+const DIVERGES: &str = "deployment.diverges";
 
 /// How much of an upload the progress moves by.
 const CHUNK: usize = 64 << 10;
@@ -20,6 +25,12 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> anyhow::Result<Ende
     let (name, version) = name_and_version(&args.deployment)?;
     let read = tokio::fs::read(&args.file).await;
     let bytes = read.with_context(|| format!("{} can't be read; check its path", args.file.display()))?;
+    if args.check {
+        return check(context, name, version, args.ended, bytes.into()).await;
+    }
+    if args.migrate {
+        return migrate(context, name, version, bytes.into()).await;
+    }
     let answer = deploy_bytes(&context.client, name, version, bytes.into()).await?;
     context.print(&answer, |answer| {
         let component: Component = answer.parse()?;
@@ -35,8 +46,40 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> anyhow::Result<Ende
     Ok(Ended::Well)
 }
 
-/// Uploads a component, with progress on a terminal: first the upload, then the host's compiler.
+/// `deploy --check`
+async fn check(context: &Context, name: &str, version: &str, ended: usize, bytes: Bytes) -> anyhow::Result<Ended> {
+    let path = format!("{}/check?ended={ended}", paths::component(name, version));
+    let answer = upload(&context.client, Method::POST, &path, bytes).await?;
+    let check: DeployCheck = answer.parse()?;
+    context.print(&answer, |_| Ok(show::check(&check)))?;
+    let failing = [check.open, check.ended].iter().any(|totals| totals.diverging + totals.stopped > 0);
+    Ok(if failing { Ended::InstanceFailed } else { Ended::Well })
+}
+
+/// `deploy --migrate`
+async fn migrate(context: &Context, name: &str, version: &str, bytes: Bytes) -> anyhow::Result<Ended> {
+    let path = format!("{}/migrate", paths::component(name, version));
+    let answer = match upload(&context.client, Method::POST, &path, bytes).await {
+        Ok(answer) => answer,
+        // It is what was to be found out, so it has the exit code of a check.
+        Err(error) if error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.code == DIVERGES) => {
+            eprintln!("error: {}", output::clean(&error.to_string()));
+            return Ok(Ended::InstanceFailed);
+        }
+        Err(error) => return Err(error),
+    };
+    let migrated: MigratedAll = answer.parse()?;
+    context.print(&answer, |_| Ok(show::migrated(&migrated)))?;
+    Ok(if migrated.left > 0 { Ended::InstanceFailed } else { Ended::Well })
+}
+
+/// Uploads a component to be deployed.
 pub async fn deploy_bytes(client: &Client, name: &str, version: &str, bytes: Bytes) -> anyhow::Result<Answer> {
+    upload(client, Method::PUT, &paths::component(name, version), bytes).await
+}
+
+/// Uploads a component, with progress on a terminal: first the upload, then the host's compiler.
+async fn upload(client: &Client, method: Method, path: &str, bytes: Bytes) -> anyhow::Result<Answer> {
     let total = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     // Draws nothing where stderr is no terminal.
     let bar = ProgressBar::new(total);
@@ -57,7 +100,7 @@ pub async fn deploy_bytes(client: &Client, name: &str, version: &str, bytes: Byt
         }))
     };
     let request = client
-        .request(Method::PUT, &paths::component(name, version))?
+        .request(method, path)?
         .header("content-type", "application/wasm")
         .header("content-length", total)
         .body(Body::wrap_stream(chunks));
@@ -68,9 +111,24 @@ pub async fn deploy_bytes(client: &Client, name: &str, version: &str, bytes: Byt
 
 /// `component`
 pub async fn run(context: &Context, command: &ComponentCommand) -> anyhow::Result<Ended> {
-    let ComponentCommand::List = command;
-    let answer = context.client.get("/v1/components", &[]).await?;
-    context.print(&answer, |answer| Ok(table(&answer.parse()?)))?;
+    match command {
+        ComponentCommand::List => {
+            let answer = context.client.get("/v1/components", &[]).await?;
+            context.print(&answer, |answer| Ok(table(&answer.parse()?)))?;
+        }
+        ComponentCommand::Show { deployment } => {
+            let (name, version) = name_and_version(deployment)?;
+            let request = context.client.request(Method::GET, &paths::component(name, version))?;
+            let answer = context.client.send(request, LONG_ANSWER).await?;
+            context.print(&answer, |answer| Ok(show::component(&answer.parse()?)))?;
+        }
+        ComponentCommand::Remove { deployment } => {
+            let (name, version) = name_and_version(deployment)?;
+            let request = context.client.request(Method::DELETE, &paths::component(name, version))?;
+            context.client.send(request, LONG_ANSWER).await?;
+            done(context, &format!("{deployment} is removed"))?;
+        }
+    }
     Ok(Ended::Well)
 }
 

@@ -1,6 +1,6 @@
 //! `instance`: starting, listing and looking.
 
-use super::{Context, json_argument, messages};
+use super::{Context, json_argument, messages, upkeep};
 use crate::args::{Conflict, FollowArgs, HistoryArgs, InstanceCommand, ListArgs, Output, Reuse, StartArgs};
 use crate::client::{Answer, Client, Follow, Followed, LONG_ANSWER, wait_for_end, with_json};
 use crate::output::{self, Ended, Table};
@@ -38,6 +38,8 @@ pub async fn run(context: &Context, command: InstanceCommand) -> anyhow::Result<
         InstanceCommand::Suspend(args) => messages::end(context, "suspend", &args).await?,
         InstanceCommand::Resume(args) => messages::go_on(context, "resume", &args).await?,
         InstanceCommand::Rewind(args) => messages::go_on(context, "rewind", &args).await?,
+        InstanceCommand::Purge(args) => upkeep::purge(context, &args).await?,
+        InstanceCommand::Restart(args) => upkeep::restart(context, &args).await?,
         InstanceCommand::Migrate { id, version } => messages::migrate(context, &id, version).await?,
     }
     Ok(Ended::Well)
@@ -124,6 +126,7 @@ fn list_query(args: &ListArgs, limit: usize, cursor: &Option<String>) -> Vec<(&'
     [
         ("state", states),
         ("workflow", args.workflow.clone()),
+        ("version", args.version.clone()),
         ("id_prefix", args.id_prefix.clone()),
         ("created_from", args.created_from.clone()),
         ("created_to", args.created_to.clone()),

@@ -56,7 +56,7 @@ pub async fn migrate(context: &Context, id: &str, version: String) -> anyhow::Re
 }
 
 /// These answers have no content of their own.
-pub fn done(context: &Context, text: &str) -> anyhow::Result<()> {
+pub(super) fn done(context: &Context, text: &str) -> anyhow::Result<()> {
     match context.output {
         Output::Json => output::line("{}")?,
         Output::Table => output::line(&output::clean(text))?,

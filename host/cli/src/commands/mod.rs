@@ -5,6 +5,7 @@ mod component;
 mod entity;
 mod instance;
 mod messages;
+mod upkeep;
 
 pub use component::deploy_bytes;
 pub use instance::{follow, start_request};

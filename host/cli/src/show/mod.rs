@@ -2,8 +2,10 @@
 //!
 //! Everything here makes clean text out of the API's answers and knows nothing else.
 
+mod component;
 mod event;
 mod instance;
 
+pub use component::{check, component, migrated};
 pub use event::event;
 pub use instance::{end, instance, log_line, replay, started};

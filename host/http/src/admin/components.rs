@@ -7,7 +7,9 @@ use crate::problem::Problem;
 use crate::request::InPath;
 use axum::Json;
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::StatusCode;
+use tokio::sync::SemaphorePermit;
 
 /// The setting of the largest upload.
 const COMPONENT_BYTES_SETTING: &str = "runtime.component-mb";
@@ -33,15 +35,20 @@ pub async fn deploy(
     InPath((name, version)): InPath<(String, String)>,
     request: Request,
 ) -> Result<(StatusCode, Json<Component>), Problem> {
-    let _place = admin.uploads.acquire().await.map_err(|_| {
+    let (bytes, _place) = upload(&admin, request).await?;
+    let reply = admin.runtime.deploy(&name, &version, bytes).await?;
+    let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Component::from(&reply.deployment))))
+}
+
+/// The bytes of a component, with the place that they take as long as they are worked on.
+pub(super) async fn upload(admin: &Admin, request: Request) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+    let place = admin.uploads.acquire().await.map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "host.stopping", "the host is stopping; deploy after its restart")
     })?;
     let time = BodyTime { idle: admin.time.idle, total: admin.time.total * UPLOAD_TIME };
     let size = BodySize { bytes: admin.component_bytes, setting: COMPONENT_BYTES_SETTING };
-    let bytes = body::read(request.into_body(), size, time).await?;
-    let reply = admin.runtime.deploy(&name, &version, bytes).await?;
-    let status = if reply.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(Component::from(&reply.deployment))))
+    Ok((body::read(request.into_body(), size, time).await?, place))
 }
 
 /// Lists all deployed components, oldest first.

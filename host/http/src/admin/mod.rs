@@ -8,9 +8,12 @@ pub mod history;
 pub mod host;
 pub mod instances;
 pub mod messages;
+pub mod upkeep;
+pub mod versions;
 
 use crate::auth::{Guard, TOKEN_CHARS_MIN};
 use crate::body::{self, BodySize, BodyTime};
+use crate::facade::{self, Facade};
 use crate::problem::Problem;
 use crate::server::{Bound, Draining, HttpError, HttpLimits, Server};
 use axum::Router;
@@ -18,7 +21,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{any, get, post, put};
 use bytes::Bytes;
 use http::StatusCode;
 use rehydrate_runtime::{InstanceResult, Runtime};
@@ -45,6 +48,8 @@ pub struct AdminOptions {
     pub hosts: Vec<String>,
     /// The largest component, in bytes.
     pub component_bytes: usize,
+    /// Whether the API of Azure Durable Functions is served as well.
+    pub durable_functions: bool,
 }
 
 impl AdminOptions {
@@ -132,15 +137,22 @@ pub(crate) fn routes(
 ) -> Router {
     let guard = Arc::new(Guard::new(local, options.token.as_deref(), &options.hosts));
     let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
-    router(Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining }, guard)
+    let facade = options.durable_functions.then(|| Facade { runtime: runtime.clone(), time });
+    router(Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining }, facade, guard)
 }
 
-fn router(admin: Admin, guard: Arc<Guard>) -> Router {
-    Router::new()
+fn router(admin: Admin, facade: Option<Facade>, guard: Arc<Guard>) -> Router {
+    let routes = Router::new()
         .route("/v1/components", get(components::list))
-        .route("/v1/components/{name}/{version}", put(components::deploy))
-        .route("/v1/instances", get(instances::list).post(instances::start))
-        .route("/v1/instances/{id}", get(instances::describe))
+        .route(
+            "/v1/components/{name}/{version}",
+            put(components::deploy).get(versions::describe).delete(versions::remove),
+        )
+        .route("/v1/components/{name}/{version}/check", post(versions::check))
+        .route("/v1/components/{name}/{version}/migrate", post(versions::migrate))
+        .route("/v1/instances", get(instances::list).post(instances::start).delete(upkeep::purge_where))
+        .route("/v1/instances/{id}", get(instances::describe).delete(upkeep::purge))
+        .route("/v1/instances/{id}/restart", post(upkeep::restart))
         .route("/v1/instances/{id}/result", get(instances::result))
         .route("/v1/instances/{id}/suspend", post(messages::suspend))
         .route("/v1/instances/{id}/resume", post(messages::resume))
@@ -168,12 +180,18 @@ fn router(admin: Admin, guard: Arc<Guard>) -> Router {
         .fallback(async || {
             Problem::new(StatusCode::NOT_FOUND, "path.not-found", "there is no such path; see /openapi.json")
         })
-        .layer(middleware::from_fn_with_state(guard, guarded))
-        .with_state(admin)
+        .with_state(admin);
+    let routes = match facade {
+        Some(facade) => routes.route(&format!("{}/{{*path}}", facade::BASE), any(facade::handle).with_state(facade)),
+        None => routes,
+    };
+    routes.layer(middleware::from_fn_with_state(guard, guarded))
 }
 
 async fn guarded(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
-    let open = PROBES.contains(&request.uri().path());
+    let path = request.uri().path();
+    let has_code = path.starts_with(facade::BASE) && guard.allows_code(facade::code(request.uri()).as_deref());
+    let open = has_code || PROBES.contains(&path);
     guard.check(request.uri(), request.headers(), open)?;
     Ok(next.run(request).await)
 }

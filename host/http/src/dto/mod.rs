@@ -8,6 +8,7 @@
 mod entity;
 mod instance;
 mod requests;
+mod upkeep;
 
 pub use entity::{Entity, EntityList, EntityLock, EntitySummary, OperationResult};
 pub use instance::{
@@ -17,6 +18,10 @@ pub use instance::{
 pub use requests::{
     ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,
     Taken,
+};
+
+pub use upkeep::{
+    CheckTotals, ComponentDetail, DeployCheck, FailingInstance, LeftInstance, MigratedAll, NewId, Purged, Restart,
 };
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use rehydrate_runtime::core::{Answer, EventId, RunNumber};
 use rehydrate_runtime::store::{InstanceRow, InstanceStateTag, ListQuery};
-use rehydrate_runtime::{ConflictPolicy, InstanceResult, RestartAs, ReusePolicy, StartRequest};
+use rehydrate_runtime::{ConflictPolicy, InstanceResult, RestartAs, RestartId, ReusePolicy, StartRequest};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -155,8 +155,7 @@ impl Facade {
             come_back(&mut response, HeaderValue::from_str(document.status()).ok(), "5");
             return Ok(response);
         }
-        let is_error =
-            row.state == InstanceStateTag::Failed && query.flag("returninternalservererroronfailure", false);
+        let is_error = row.state == InstanceStateTag::Failed && query.flag("returninternalservererroronfailure", false);
         let code = if is_error { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
         Ok((code, Json(status)).into_response())
     }
@@ -250,7 +249,8 @@ impl Facade {
         let payload = self.json(asked.body).await?;
         let detail = self.runtime.describe(id).await?;
         let waits = detail.waiting_for.iter().filter(|waiting| waiting.kind == "signal");
-        let spelled = waits.filter_map(|waiting| waiting.name.as_deref()).find(|known| known.eq_ignore_ascii_case(name));
+        let spelled =
+            waits.filter_map(|waiting| waiting.name.as_deref()).find(|known| known.eq_ignore_ascii_case(name));
         taken(self.runtime.signal(id, spelled.unwrap_or(name), payload, None).await?)
     }
 
@@ -276,7 +276,7 @@ impl Facade {
 
     async fn restart(&self, id: &str, asked: Asked) -> Result<Response, Refusal> {
         let new_id = asked.query.flag("restartwithnewinstanceid", true);
-        let restart_as = if new_id { RestartAs::NewId } else { RestartAs::SameId };
+        let restart_as = RestartAs { id: if new_id { RestartId::New } else { RestartId::Same }, version: None };
         let started = self.runtime.restart(id, restart_as).await.map_err(|error| match error.kind {
             rehydrate_runtime::ErrorKind::NotFound => Refusal::bad(error.message),
             _ => Refusal::from(error),

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 use query::Query;
 use rehydrate_runtime::Runtime;
@@ -38,6 +38,11 @@ struct Asked {
     base: String,
     headers: HeaderMap,
     body: Body,
+}
+
+/// The key that a client sends in the URL, in place of a token in a header.
+pub fn code(uri: &Uri) -> Option<String> {
+    Query::parse(uri.query()).get("code").map(str::to_owned)
 }
 
 /// Answers any request below [`BASE`].
@@ -67,6 +72,7 @@ fn base(parts: &Parts) -> String {
 }
 
 impl Facade {
+    /// Finds the operation for a path, whose fixed parts may be in any case.
     async fn route(&self, method: &Method, segments: &[&str], asked: Asked) -> Result<Response, Refusal> {
         let lower: Vec<String> = segments.iter().map(|segment| segment.to_ascii_lowercase()).collect();
         let kind = lower.first().map_or("", String::as_str);

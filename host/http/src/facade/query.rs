@@ -55,7 +55,8 @@ impl Query {
     pub fn top(&self, default: usize, max: usize) -> Result<usize, Refusal> {
         let Some(text) = self.get("top") else { return Ok(default) };
         let top = text.parse::<usize>().ok().filter(|top| *top > 0);
-        top.map(|top| top.min(max)).ok_or_else(|| Refusal::bad(format!("`top` is `{text}`, which is no number above 0")))
+        top.map(|top| top.min(max))
+            .ok_or_else(|| Refusal::bad(format!("`top` is `{text}`, which is no number above 0")))
     }
 
     /// The parameters that name the client's hub and key, to be handed back in URLs: `a=1&b=2`.

@@ -101,12 +101,13 @@ impl Instances {
     fn plan_of(&self, message: &Message) -> Result<StartPlan, RuntimeError> {
         let MessageBody::Start(start) = &message.body else { return Err(internal("a message is no start")) };
         let StartMessage { workflow, version, input, parent, depth } = start;
-        let deployment = self.catalog.workflow(workflow, version.as_deref())?;
+        let (deployment, pin) = self.catalog.pinned_workflow(workflow, version.as_deref())?;
         Ok(StartPlan {
             id: message.to.clone(),
             workflow: deployment.name,
             version: deployment.version,
             digest: deployment.digest,
+            pin,
             input: input.clone(),
             seed: crate::runtime::random_seed()?,
             reuse: ReusePolicy::Allow,

@@ -2,7 +2,7 @@
 
 use super::process::Work;
 use super::{Instances, Reply, Resident};
-use crate::catalog::internal;
+use crate::catalog::{ComponentPin, internal};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
 use crate::{clock, load};
@@ -10,6 +10,15 @@ use rehydrate_core::rewind::rewound;
 use rehydrate_core::{Effect, Event, EventBody, EventId, InstanceKey, InstanceState, Lifecycle};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine, RowIndexKeys, UnderWay};
 use std::sync::Arc;
+
+/// A run that is about to begin.
+struct NextRun {
+    row: InstanceRow,
+    /// What its history begins with.
+    bodies: Vec<EventBody>,
+    /// Keeps its component until the run is durable.
+    _pin: Option<ComponentPin>,
+}
 
 impl Work {
     /// Whether the run has ended for the next one to go on.
@@ -28,7 +37,7 @@ impl Instances {
             None => self.first_events(key, &resident, &turn),
         };
         let committed = match next {
-            Ok((row, bodies)) => self.commit_next_run(key, &mut resident, turn, row, bodies).await,
+            Ok(next) => self.commit_next_run(key, &mut resident, turn, next).await,
             Err(error) => Err(error),
         };
         match committed {
@@ -50,12 +59,7 @@ impl Instances {
     }
 
     /// The row of the next run, and what its history begins with.
-    fn first_events(
-        &self,
-        key: InstanceKey,
-        resident: &Resident,
-        turn: &Turn,
-    ) -> Result<(InstanceRow, Vec<EventBody>), RuntimeError> {
+    fn first_events(&self, key: InstanceKey, resident: &Resident, turn: &Turn) -> Result<NextRun, RuntimeError> {
         let last = turn.last_event().ok_or_else(|| internal("a run has continued without an event"))?;
         let (Some(carried), EventBody::InstanceContinued { input, newest }) =
             (resident.state.carried(last), &last.body)
@@ -64,9 +68,11 @@ impl Instances {
         };
         let row = &resident.row;
         // A workflow that is not deployed any more goes on with what it has.
-        let newest = newest.then(|| self.catalog.workflow(&row.workflow, None).ok()).flatten();
-        let (version, digest) =
-            newest.map_or_else(|| (row.version.clone(), row.digest), |newest| (newest.version, newest.digest));
+        let newest = newest.then(|| self.catalog.pinned_workflow(&row.workflow, None).ok()).flatten();
+        let (version, digest, pin) = match newest {
+            Some((newest, pin)) => (newest.version, newest.digest, Some(pin)),
+            None => (row.version.clone(), row.digest, None),
+        };
         let mut bodies = vec![EventBody::InstanceStarted {
             instance: row.id.clone(),
             workflow: row.workflow.clone(),
@@ -95,7 +101,7 @@ impl Instances {
             problem: None,
             ..row.clone()
         };
-        Ok((row, bodies))
+        Ok(NextRun { row, bodies, _pin: pin })
     }
 
     async fn commit_next_run(
@@ -103,9 +109,9 @@ impl Instances {
         key: InstanceKey,
         resident: &mut Resident,
         mut turn: Turn,
-        row: InstanceRow,
-        bodies: Vec<EventBody>,
+        next: NextRun,
     ) -> Result<(Box<Resident>, Vec<Event>), RuntimeError> {
+        let NextRun { row, bodies, _pin } = next;
         let now = clock::now();
         let mut state = InstanceState::new(row.run, 0);
         let mut events: Vec<Event> = Vec::new();
@@ -131,6 +137,7 @@ impl Instances {
         next.stored_last = next.state.last;
         next.stored_under_way = Some(owed);
         self.release(key, release);
+        self.retention.began(key, next.row.run);
         self.watchers.notify(key);
         Ok((next, events))
     }

@@ -1,9 +1,13 @@
 //! Taking turns: deciding inputs, running the guest, committing, releasing.
 
+mod moving;
+
+pub use moving::MovePlan;
+
 use super::start::Starter;
 use super::{Instances, LiveGuest, Post, Reply, Resident};
 use crate::api::{InstanceResult, StartReply};
-use crate::catalog::internal;
+use crate::catalog::{ComponentPin, internal};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::tokens::RunUrls;
 use crate::turn::{Release, Turn};
@@ -75,6 +79,8 @@ pub(super) struct Work {
     /// An early commit failed: nothing more may be committed or told.
     pub(super) failed: Option<RuntimeError>,
     retry: bool,
+    /// Keep components that the instance is about to be pinned to.
+    pins: Vec<ComponentPin>,
 }
 
 impl Instances {
@@ -91,7 +97,7 @@ impl Instances {
         }
         let mut inputs = Vec::new();
         for post in posts {
-            if !post.begins_run() {
+            if !post.stands_alone() {
                 inputs.push(post);
                 continue;
             }
@@ -100,6 +106,11 @@ impl Instances {
                 Post::Start(plan, reply) => self.start(key, resident, *plan, Starter::Request(reply)).await,
                 Post::Message { message, again } => self.take_start(key, resident, message, again).await,
                 Post::Rewind { reason, reply } => self.rewind(key, &reason, reply).await,
+                Post::Purge(plan, reply) => {
+                    let (resident, result) = Box::pin(self.purge(key, resident, plan)).await;
+                    drop(reply.send(result));
+                    resident
+                }
                 _ => resident,
             };
         }
@@ -204,17 +215,20 @@ impl Instances {
             Post::Timer(row) => self.take_timer(key, work, row).await,
             Post::Message { message, again } => self.take_message(key, work, message, again).await,
             Post::Resume { reason, reply } => self.take_resume(key, work, reason, reply).await,
-            Post::Migrate { version, digest, reply } => {
+            // Boxed, as it is rare: the future of a turn is to stay small.
+            Post::Move(plan, reply) => Box::pin(self.take_move(key, work, *plan, reply)).await,
+            Post::Migrate { version, digest, pin, reply } => {
                 if work.resident.state.is_closed() {
                     drop(reply.send(Err(ended(&work.resident.row))));
                     return;
                 }
                 work.resident.row.version = version;
                 work.resident.row.digest = digest;
+                work.pins.push(pin);
                 self.unpause(key, work).await;
                 work.told.push(Told::Done(reply));
             }
-            Post::Start(..) | Post::Rewind { .. } | Post::Entity(_) => {}
+            Post::Start(..) | Post::Purge(..) | Post::Rewind { .. } | Post::Entity(_) => {}
         }
     }
 
@@ -509,6 +523,9 @@ impl Instances {
         if differs {
             resident.stored_under_way = Some(under_way);
         }
+        if resident.stored_last == EventId::NONE {
+            self.retention.began(key, resident.row.run);
+        }
         resident.stored_last = resident.state.last;
         if release.ended {
             self.watchers.notify_end(key, || resident.result());
@@ -570,7 +587,7 @@ pub(super) struct Decided {
 
 impl Work {
     pub(super) fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
-        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false }
+        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false, pins: Vec::new() }
     }
 
     fn apply(&mut self, event: Event) {
@@ -646,10 +663,10 @@ impl Post {
         }
     }
 
-    /// Whether it is not for the run that goes on, but for one that is to begin.
-    fn begins_run(&self) -> bool {
+    /// Whether it is not for the run that goes on: it is taken after what came before it is durable.
+    fn stands_alone(&self) -> bool {
         match self {
-            Post::Start(..) | Post::Rewind { .. } => true,
+            Post::Start(..) | Post::Rewind { .. } | Post::Purge(..) => true,
             Post::Message { message, .. } => matches!(message.body, MessageBody::Start(_)),
             _ => false,
         }
@@ -673,7 +690,7 @@ fn too_much(error: &rehydrate_core::LimitExceeded) -> RuntimeError {
     RuntimeError::new(ErrorKind::TooLarge, "limit.reached", error.to_string())
 }
 
-fn commit_refused(refused: rehydrate_store::CommitError) -> RuntimeError {
+pub(super) fn commit_refused(refused: rehydrate_store::CommitError) -> RuntimeError {
     match refused {
         rehydrate_store::CommitError::Duplicate(_) => {
             let text = "the Idempotency-Key was used by another request at the same moment; send the request again";
@@ -704,7 +721,10 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                 drop(reply.send(Ok(Answer::Gone)));
             }
             Post::Input { reply: Some(reply), .. } => drop(reply.send(Err(error.clone()))),
-            Post::Resume { reply, .. } | Post::Rewind { reply, .. } | Post::Migrate { reply, .. } => {
+            Post::Resume { reply, .. }
+            | Post::Rewind { reply, .. }
+            | Post::Migrate { reply, .. }
+            | Post::Move(_, reply) => {
                 drop(reply.send(Err(error.clone())));
             }
             Post::Message { message, .. } => match missing {
@@ -729,7 +749,11 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
                     instances.timer_later(row);
                 }
             }
-            Post::Input { reply: None, .. } | Post::Start(..) | Post::Recover(_) | Post::Entity(_) => {}
+            Post::Input { reply: None, .. }
+            | Post::Start(..)
+            | Post::Purge(..)
+            | Post::Recover(_)
+            | Post::Entity(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use super::next_run::new_run;
 use super::process::{Told, ended};
 use super::{Instances, Reply, Resident};
 use crate::api::{ConflictPolicy, ReusePolicy, StartReply};
+use crate::catalog::ComponentPin;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::outbox::answer;
 use crate::turn::Turn;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 pub const START_SCOPE: &str = "start";
 
 /// A checked request to start.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StartPlan {
     /// The instance's id.
     pub id: String,
@@ -26,6 +27,8 @@ pub struct StartPlan {
     pub version: String,
     /// Its component.
     pub digest: Digest,
+    /// Keeps that from being removed until the start is durable.
+    pub pin: ComponentPin,
     /// The input.
     pub input: Json,
     /// The seed of the run's random numbers.
@@ -101,7 +104,7 @@ impl Instances {
         if let Some((idempotency_key, fingerprint)) = &plan.idempotency
             && let Some(known) = self.store.dedup(START_SCOPE, idempotency_key)?
         {
-            return repeated(row, &known, *fingerprint).map(Position::Existing);
+            return repeated(Some(row), &known, *fingerprint).map(Position::Existing);
         }
         let id = &row.id;
         let next = row.run.next();
@@ -140,6 +143,8 @@ impl Instances {
         previous: Option<&InstanceRow>,
         starter: Starter,
     ) -> Option<Box<Resident>> {
+        // Until the run is durable.
+        let _pin = plan.pin;
         let now = clock::now();
         let has_no_parent = plan.lineage.parent.is_none();
         let mut state = InstanceState::new(run, 0);
@@ -235,13 +240,72 @@ fn existing(row: &InstanceRow) -> StartReply {
     StartReply { id: row.id.clone(), run: row.run, version: row.version.clone(), created: false }
 }
 
-/// The answer to a request whose idempotency key is known.
-pub fn repeated(row: &InstanceRow, known: &DedupRow, fingerprint: Digest) -> Result<StartReply, RuntimeError> {
+/// The answer to a request whose idempotency key is known. What it started may have been purged since: it is not
+/// started again, as the key promises.
+pub fn repeated(row: Option<&InstanceRow>, known: &DedupRow, fingerprint: Digest) -> Result<StartReply, RuntimeError> {
     if known.fingerprint != fingerprint {
         return Err(conflict(
             "idempotency.mismatch",
             format!("the Idempotency-Key `{}` was used for another request; use a new key", known.key),
         ));
     }
+    let Some(row) = row.filter(|row| !is_of_purged(row, known)) else {
+        let message = format!(
+            "what was started with the Idempotency-Key `{}` has been purged since and is not started again; use a new key",
+            known.key
+        );
+        return Err(RuntimeError::new(ErrorKind::Gone, "idempotency.purged", message));
+    };
     Ok(StartReply { run: known.run, ..existing(row) })
+}
+
+/// Whether the key's run belongs to an instance of the same id that was purged before this one began.
+fn is_of_purged(row: &InstanceRow, known: &DedupRow) -> bool {
+    known.run > row.run || (known.run == row.run && known.at < row.created)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rehydrate_core::Timestamp;
+
+    const FINGERPRINT: Digest = Digest([7; 32]);
+
+    fn row(run: u32, created: i64) -> InstanceRow {
+        InstanceRow {
+            id: "a".to_owned(),
+            run: RunNumber(run),
+            workflow: "w".to_owned(),
+            version: "1".to_owned(),
+            digest: Digest([1; 32]),
+            state: InstanceStateTag::Running,
+            created: Timestamp(created),
+            updated: Timestamp(created),
+            last_event: EventId(1),
+            ran_through: EventId::NONE,
+            custom_status: None,
+            problem: None,
+        }
+    }
+
+    fn asked(row: Option<InstanceRow>, run: u32, at: i64) -> Result<RunNumber, &'static str> {
+        let known = DedupRow {
+            scope: START_SCOPE.to_owned(),
+            key: "k".to_owned(),
+            fingerprint: FINGERPRINT,
+            instance: InstanceKey([1; 16]),
+            run: RunNumber(run),
+            at: Timestamp(at),
+        };
+        repeated(row.as_ref(), &known, FINGERPRINT).map(|reply| reply.run).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn a_key_gives_the_run_that_it_started_and_none_of_an_instance_that_took_the_id_after_a_purge() {
+        assert_eq!(asked(Some(row(1, 5)), 1, 5), Ok(RunNumber(1)));
+        assert_eq!(asked(Some(row(3, 9)), 1, 5), Ok(RunNumber(1)));
+        assert_eq!(asked(None, 1, 5), Err("idempotency.purged"));
+        assert_eq!(asked(Some(row(1, 6)), 1, 5), Err("idempotency.purged"));
+        assert_eq!(asked(Some(row(1, 6)), 2, 5), Err("idempotency.purged"));
+    }
 }

@@ -90,6 +90,11 @@ struct LogHead {
     bytes: u64,
 }
 
+impl LogHead {
+    /// Of a log without lines.
+    const EMPTY: LogHead = LogHead { first: 1, next: 1, bytes: 0 };
+}
+
 impl RocksStore {
     /// Opens the data directory, or makes it (for this user only) if it is not there. The database is in its
     /// subdirectory `db`; other files in the directory are left alone.
@@ -206,6 +211,10 @@ impl Store for RocksStore {
 
     fn put_deployment(&self, row: &DeploymentRow) -> Result<PutDeployment, StoreError> {
         self.write_deployment(row)
+    }
+
+    fn remove_deployment(&self, name: &str, version: &str, drop_blob: Option<Digest>) -> Result<bool, StoreError> {
+        self.drop_deployment(name, version, drop_blob)
     }
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {

@@ -188,7 +188,7 @@ impl RocksStore {
     pub(super) fn log_head(&self, key: InstanceKey, run: RunNumber) -> Result<LogHead, StoreError> {
         let what = || format!("the log's head of instance {key:?}");
         let head = self.row(Family::Log, &keys::run(key, run), what)?;
-        Ok(head.unwrap_or(LogHead { first: 1, next: 1, bytes: 0 }))
+        Ok(head.unwrap_or(LogHead::EMPTY))
     }
 
     /// The stored lines `from..until`, at most `limit`.

@@ -25,6 +25,25 @@ impl RecentRuns {
         self.new.get(&run).or_else(|| self.old.get(&run)).copied()
     }
 
+    /// A commit that purged these runs is durable.
+    pub(super) fn purged(&mut self, key: InstanceKey, until: Option<RunNumber>) {
+        // Of more runs than this the whole is looked through instead.
+        const FEW: u32 = 1024;
+        match until {
+            Some(RunNumber(until)) if until <= FEW => {
+                for run in (0..until).map(RunNumber) {
+                    self.new.remove(&(key, run));
+                    self.old.remove(&(key, run));
+                }
+            }
+            _ => {
+                let stays = |run: &(InstanceKey, RunNumber)| run.0 != key || until.is_some_and(|until| run.1 >= until);
+                self.new.retain(|run, _| stays(run));
+                self.old.retain(|run, _| stays(run));
+            }
+        }
+    }
+
     /// A commit that wrote up to this event is durable.
     pub(super) fn written(&mut self, run: (InstanceKey, RunNumber), last: EventId) {
         if self.new.len() >= GENERATION_MAX {

@@ -88,6 +88,11 @@ impl Family {
         )
     }
 
+    /// Whether a purge drops much of it at once.
+    fn is_purged(self) -> bool {
+        matches!(self, Family::Events | Family::Instances | Family::Log)
+    }
+
     /// Whether every read is of one run.
     pub(super) fn is_read_by_run(self) -> bool {
         self == Family::Events
@@ -170,8 +175,9 @@ pub(crate) fn family(family: Family, cache: &Cache) -> Options {
     options.set_write_buffer_size(16 << 20);
     // The default, 1 MiB for each family that was ever written to, would be most of an idle host's memory.
     options.set_arena_block_size(128 << 10);
-    if family.is_queue() {
-        // A file in which half of some 1,000 entries are tombstones is compacted soon.
+    if family.is_queue() || family.is_purged() {
+        // A file in which half of some 1,000 entries are tombstones is compacted soon: scans need not wade through
+        // them, and what was purged gives its room back.
         options.add_compact_on_deletion_collector_factory(1_000, 500, 0.5);
     }
     options

@@ -3,6 +3,8 @@
 //! Several batches of one run may be in one commit: what the earlier ones will have written is kept aside
 //! while the later ones are checked, and forgotten afterwards.
 
+mod purge;
+
 use super::open::{META_DEPLOYMENTS, META_SEQUENCE};
 use super::recent::RecentRuns;
 use super::settings::{self, Family};
@@ -12,7 +14,9 @@ use crate::entities::EntityChange;
 use crate::error::{CommitError, StoreError};
 use crate::keys::{self, wide};
 use crate::record;
-use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, UnderWay, log_trim_target};
+use crate::rows::{
+    Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, Purge, PutDeployment, UnderWay, log_trim_target,
+};
 use rehydrate_core::{Digest, EventId, InstanceKey, MessageId, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 use std::collections::HashMap;
@@ -27,6 +31,7 @@ struct Group<'a> {
     last_events: HashMap<(InstanceKey, RunNumber), EventId>,
     dedup: HashMap<Vec<u8>, DedupRow>,
     logs: HashMap<(InstanceKey, RunNumber), PendingLog>,
+    purged: purge::Purged,
 }
 
 /// A log that is being appended to: its head, and the numbers and bytes of lines the database has not yet.
@@ -45,6 +50,7 @@ impl RocksStore {
             last_events: HashMap::new(),
             dedup: HashMap::new(),
             logs: HashMap::new(),
+            purged: purge::Purged::default(),
         };
         let mut results = Vec::with_capacity(batches.len());
         for batch in batches {
@@ -55,9 +61,10 @@ impl RocksStore {
             results.push(checked);
         }
         group.put_log_heads()?;
-        let Group { write, last_events, .. } = group;
+        let Group { write, last_events, purged, .. } = group;
         if results.iter().any(Result::is_ok) {
             self.write_synced(&mut state, write, "a commit")?;
+            purged.into_runs().for_each(|(key, until)| state.recent.purged(key, until));
             last_events.into_iter().for_each(|(run, last)| state.recent.written(run, last));
         }
         Ok(results)
@@ -154,6 +161,35 @@ impl RocksStore {
     }
 }
 
+impl RocksStore {
+    pub(super) fn drop_deployment(
+        &self,
+        name: &str,
+        version: &str,
+        drop_blob: Option<Digest>,
+    ) -> Result<bool, StoreError> {
+        let key = keys::pair(name, version);
+        let blobs = self.family(Family::Blobs)?;
+        {
+            let mut state = self.lock_writes()?;
+            if self.get(Family::Deployments, &key)?.is_none() {
+                return Ok(false);
+            }
+            let mut write = WriteBatch::default();
+            write.delete_cf(self.family(Family::Deployments)?, &key);
+            if let Some(digest) = drop_blob {
+                write.delete_cf(blobs, digest.0);
+            }
+            self.write_synced(&mut state, write, "the removal of a deployment")?;
+        }
+        if let Some(digest) = drop_blob {
+            // Components are few and large: nothing else would soon give their room back.
+            self.db.compact_range_cf(blobs, Some(digest.0), Some(keys::just_after(&digest.0)));
+        }
+        Ok(true)
+    }
+}
+
 impl Group<'_> {
     /// Whether the batch may be written. Writes nothing.
     fn check(&self, batch: &Batch) -> Result<Result<(), CommitError>, StoreError> {
@@ -188,7 +224,11 @@ impl Group<'_> {
         run: RunNumber,
         expected: EventId,
     ) -> Result<Option<EventId>, StoreError> {
-        let known = self.last_events.get(&(key, run)).copied().or_else(|| self.recent.last((key, run)));
+        let known = match self.last_events.get(&(key, run)) {
+            Some(last) => Some(*last),
+            None if self.purged.has(key, run) => Some(EventId::NONE),
+            None => self.recent.last((key, run)),
+        };
         let first = keys::numbered(key, run, EventId::NONE.next().0);
         let found = match known {
             Some(found) => found,
@@ -200,6 +240,12 @@ impl Group<'_> {
 
     fn put(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let (store, key, run) = (self.store, batch.key, batch.run);
+        if let Some(purge) = batch.purge {
+            self.put_purge(batch, purge)?;
+            if purge == Purge::Instance {
+                return self.put_timers(batch);
+            }
+        }
         if let Some((first, bytes)) = record::join(&batch.events)? {
             self.write.put_cf(store.family(Family::Events)?, keys::numbered(key, run, first.0), bytes);
         }
@@ -303,6 +349,7 @@ impl Group<'_> {
         let family = store.family(Family::Log)?;
         let mut log = match self.logs.remove(&(key, run)) {
             Some(log) => log,
+            None if self.purged.has(key, run) => PendingLog { head: LogHead::EMPTY, lines: Vec::new() },
             None => PendingLog { head: store.log_head(key, run)?, lines: Vec::new() },
         };
         for line in lines {

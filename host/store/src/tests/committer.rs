@@ -113,6 +113,9 @@ impl Store for Gated {
     fn put_deployment(&self, row: &DeploymentRow) -> Result<PutDeployment, StoreError> {
         self.inner.put_deployment(row)
     }
+    fn remove_deployment(&self, name: &str, version: &str, drop_blob: Option<Digest>) -> Result<bool, StoreError> {
+        self.inner.remove_deployment(name, version, drop_blob)
+    }
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.inner.deployments()
     }

@@ -31,7 +31,7 @@ fn conflict(instance: u8, expected: u64, found: u64) -> Result<(), CommitError> 
     Err(CommitError::Conflict { key: key(instance), run: RUN, expected, found })
 }
 
-fn listed(store: &dyn Store, query: &ListQuery) -> Vec<String> {
+pub(super) fn listed(store: &dyn Store, query: &ListQuery) -> Vec<String> {
     let page = store.list(query).unwrap();
     assert_eq!(page.next, None, "there is only one page");
     page.rows.into_iter().map(|row| row.id.trim_start_matches("instance-").to_owned()).collect()
@@ -40,6 +40,8 @@ fn listed(store: &dyn Store, query: &ListQuery) -> Vec<String> {
 fn states(states: &[InstanceStateTag]) -> ListQuery {
     ListQuery { states: states.to_vec(), ..ListQuery::default() }
 }
+
+pub(super) use conformance;
 
 conformance! {
     fn a_committed_history_is_read_back_in_order_from_any_event(store: &dyn Store) {

@@ -2,7 +2,7 @@
 //! after the one on disk was closed and opened again. They share no code but the checks of a batch.
 
 use super::*;
-use crate::{ListQuery, MemoryStore, RowIndexKeys};
+use crate::{ListQuery, MemoryStore, Purge, RowIndexKeys};
 use rehydrate_core::random::Random;
 
 const INSTANCES: u64 = 6;
@@ -29,7 +29,20 @@ impl Dice {
     }
 }
 
+/// Drops an instance, or the run before the second.
+fn random_purge(dice: &mut Dice, known: &dyn Store) -> Batch {
+    let instance = 1 + dice.small(u8::try_from(INSTANCES).unwrap());
+    let run = RunNumber(2);
+    let last = known.last_event(key(instance), run).unwrap().map_or(EventId::NONE, |(id, _)| id);
+    let purge = if dice.chance(50) { Purge::Instance } else { Purge::RunsBefore(run) };
+    let previous = known.instance(key(instance)).unwrap().map(|row| row.index_keys());
+    Batch { purge: Some(purge), previous, ..Batch::new(key(instance), run, last) }
+}
+
 fn random_batch(dice: &mut Dice, known: &dyn Store) -> Batch {
+    if dice.chance(8) {
+        return random_purge(dice, known);
+    }
     let instance = 1 + dice.small(u8::try_from(INSTANCES).unwrap());
     let run = RunNumber(1 + u32::from(dice.small(2)));
     let last = known.events(key(instance), run, EventId(1), usize::MAX).unwrap().len();
@@ -70,6 +83,8 @@ fn random_query(dice: &mut Dice) -> ListQuery {
     ListQuery {
         states: (0..dice.below(4)).map(|_| InstanceStateTag::ALL[usize::from(dice.small(6))]).collect(),
         workflow: dice.chance(30).then(|| "odd".to_owned()),
+        version: dice.chance(5).then(|| "2".to_owned()),
+        digest: dice.chance(10).then(|| Digest([1 + dice.small(6); 32])),
         id_prefix: dice.chance(30).then(|| "instance-1".to_owned()),
         created_from: time(dice),
         created_to: time(dice),

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod differential;
 mod open;
+mod purge;
 
 use crate::{
     Batch, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, RocksStore, Store, StoreOptions, TaskRow,
