@@ -119,6 +119,11 @@ impl ActivityState {
         if let Some((due, op, purpose)) = self.close_row(op) {
             effects.push(Effect::DropTimer { due, op, purpose });
         }
+        self.drop_retry_row(op, effects);
+    }
+
+    /// The row is gone already if it was due. But no event says so: from the events alone, as after a rewind, it is not.
+    fn drop_retry_row(&self, op: EventId, effects: &mut Vec<Effect>) {
         if let Some(due) = self.not_before {
             effects.push(Effect::DropTimer { due, op, purpose: TimerPurpose::Retry });
         }
@@ -178,6 +183,7 @@ impl ActivityState {
         effects: &mut Vec<Effect>,
     ) {
         effects.push(Effect::Interrupt { op });
+        self.drop_retry_row(op, effects);
         self.remember(ended);
         self.attempt = self.attempt.next();
         self.not_before = Some(next);

@@ -148,9 +148,9 @@ impl ChildState {
     pub fn decide_due(&self, op: EventId, now: Timestamp, place: ParentPlace<'_>) -> Decision {
         match (self.not_before, &self.input) {
             (Some((due, event)), Some(input)) if now >= due => {
-                let start = self.start(op, event, input.clone(), place);
-                let answer = crate::instance::Answer::Accepted;
-                Decision { events: Vec::new(), effects: vec![Effect::Send(Box::new(start))], answer }
+                let start = Effect::Send(Box::new(self.start(op, event, input.clone(), place)));
+                let row = Effect::DropTimer { due, op, purpose: TimerPurpose::Retry };
+                Decision { effects: vec![row, start], ..Decision::nothing() }
             }
             _ => Decision::nothing(),
         }
@@ -187,3 +187,7 @@ impl ChildState {
         effects.push(Effect::Send(Box::new(Outgoing { event, to: self.id.clone(), reply_to: None, body })));
     }
 }
+
+#[cfg(test)]
+#[path = "child_tests.rs"]
+mod tests;

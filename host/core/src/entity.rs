@@ -24,9 +24,6 @@ pub const ENTITY_KEY_CHARS_MAX: usize = 200;
 /// The longest name of an entity, in characters.
 pub const ENTITY_NAME_CHARS_MAX: usize = 128;
 
-/// Entities that one lock may hold.
-pub const LOCKED_ENTITIES_MAX: usize = 100;
-
 /// An entity: the name of its component's deployment, and a key. Written `@name@key`, which no instance id can be.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct EntityId {
@@ -128,20 +125,5 @@ impl LockState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entity_id_is_written_so_that_no_instance_id_can_be_it() {
-        let id = EntityId::new("counter", "a@b").unwrap();
-        assert_eq!(id.to_string(), "@counter@a@b");
-        assert_eq!(EntityId::parse("@counter@a@b"), Some(id));
-        assert!(crate::InstanceId::new("@counter@a").is_err());
-        assert_eq!(EntityId::parse("counter@a"), None);
-        assert_eq!(EntityId::parse("@@a"), None);
-        assert!(EntityId::new("counter", "").is_ok(), "an empty key is a key");
-        assert_eq!(EntityId::new("counter", "a/b"), Err(InvalidEntityId::KeyCharacter('/')));
-        assert_eq!(EntityId::new("counter", &"x".repeat(201)), Err(InvalidEntityId::KeyTooLong(201)));
-        assert_eq!(EntityId::new("a b", ""), Err(InvalidEntityId::Name("a b".to_owned())));
-    }
-}
+#[path = "entity_tests.rs"]
+mod tests;

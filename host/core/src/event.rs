@@ -26,7 +26,8 @@ const FORMAT_WITHOUT_LINEAGE: u8 = 1;
 pub struct Event {
     /// Its place, gapless from 1.
     pub id: EventId,
-    /// When it was recorded; never before the event in front of it.
+    /// When it was recorded; never before the event in front of it, except that what a rewind runs again counts as
+    /// recorded then.
     pub time: Timestamp,
     /// For a command: the last inbound event the guest had seen when it issued it. Zero for inbound ones.
     pub cause: EventId,

@@ -4,123 +4,15 @@
 use super::*;
 use crate::failure::FailureKind;
 use crate::random::Random;
-use crate::retry::RetryPolicy;
-use crate::time::Nanos;
 use expect_test::{Expect, expect};
+use samples::{VARIANTS, options, samples, samples_of_format_1, tag};
 use std::collections::BTreeSet;
 
-fn failure() -> Failure {
-    Failure {
-        kind: FailureKind::TimedOut,
-        code: "http.status-503".to_owned(),
-        message: "späte Antwort".to_owned(),
-        details: Some("{\"try\":1}".to_owned()),
-        retryable: true,
-        retry_after: Some(Nanos::from_secs(30)),
-    }
-}
+#[path = "event_samples.rs"]
+mod samples;
 
-fn options() -> ActivityOptions {
-    ActivityOptions {
-        schedule_to_start: Some(Nanos(1)),
-        start_to_close: Some(Nanos::from_secs(60)),
-        schedule_to_close: None,
-        heartbeat: Some(Nanos::from_millis(1500)),
-        retry: Some(RetryPolicy {
-            initial_interval: Nanos::from_secs(1),
-            backoff_permille: 2000,
-            maximum_interval: Nanos::from_secs(100),
-            maximum_attempts: Some(5),
-            total_timeout: None,
-            jitter_permille: 100,
-            non_retryable: vec!["card-declined".to_owned(), String::new()],
-        }),
-        queue: Some("gpu".to_owned()),
-    }
-}
-
-/// At least one event of every variant; of those with options inside, one with and one without.
-fn samples() -> Vec<Event> {
-    let op = EventId(300);
-    let attempt = AttemptNumber(2);
-    let started = Timestamp(1_700_000_000_000_000_000);
-    let text = |s: &str| s.to_owned();
-    let bodies = vec![
-        EventBody::InstanceStarted {
-            instance: text("order-7"),
-            workflow: text("orders"),
-            version: text("1.2.0"),
-            digest: Digest([0xab; 32]),
-            input: text("{\"n\":1}"),
-            seed: u64::MAX,
-        },
-        EventBody::ActivityScheduled { name: text("charge"), input: text("[1]"), options: options() },
-        EventBody::ActivityScheduled { name: text("charge"), input: text(""), options: ActivityOptions::default() },
-        EventBody::ActivityAttemptFailed { op, attempt, started, failure: failure(), next_attempt: Timestamp::MAX },
-        EventBody::ActivityCompleted { op, attempt, started, output: text("{}") },
-        EventBody::ActivityFailed { op, attempt, started: Some(started), failure: failure() },
-        EventBody::ActivityFailed { op, attempt, started: None, failure: Failure::cancelled("no") },
-        EventBody::TimerStarted { deadline: Timestamp(-1) },
-        EventBody::TimerFired { op },
-        EventBody::CallbackCreated {
-            name: text("paid"),
-            expires: Some(started),
-            base_url: text("https://a.example"),
-            key_id: 3,
-        },
-        EventBody::CallbackCreated { name: text("paid"), expires: None, base_url: text(""), key_id: 0 },
-        EventBody::CallbackSettled { op, outcome: Ok(text("true")), digest: Digest([1; 32]) },
-        EventBody::CallbackSettled { op, outcome: Err(failure()), digest: Digest([2; 32]) },
-        EventBody::CallbackExpired { op },
-        EventBody::SignalAwaited { name: text("approve") },
-        EventBody::SignalReceived { name: text("approve"), payload: text("1"), message_id: Some(text("m-1")) },
-        EventBody::SignalReceived { name: text("approve"), payload: text("1"), message_id: None },
-        EventBody::OperationCancelled { op },
-        EventBody::StatusSet { status: text("\"halfway\"") },
-        EventBody::ChangePatched { change: text("new-tax") },
-        EventBody::CancelRequested { reason: text("changed my mind") },
-        EventBody::InstanceCompleted { output: text("null") },
-        EventBody::InstanceFailed { failure: failure() },
-        EventBody::InstanceCancelled { failure: Failure::cancelled("asked to") },
-        EventBody::InstanceTerminated { reason: text("stuck") },
-        EventBody::InstanceStopped { failure: Failure::new(FailureKind::Rejected, "limit.turn-bytes", "too much") },
-    ];
-    let event = |(number, body): (u64, EventBody)| {
-        let cause = if body.is_command() { EventId(number / 2) } else { EventId::NONE };
-        Event { id: EventId(number), time: Timestamp(1_000 * i64::try_from(number).unwrap()), cause, body }
-    };
-    (1..).zip(bodies).map(event).collect()
-}
-
-/// Place of each variant in the format. The match has no `_`: a new variant must be added here, to the
-/// samples and to [`VARIANTS`].
-fn tag(body: &EventBody) -> u8 {
-    match body {
-        EventBody::InstanceStarted { .. } => 0,
-        EventBody::ActivityScheduled { .. } => 1,
-        EventBody::ActivityAttemptFailed { .. } => 2,
-        EventBody::ActivityCompleted { .. } => 3,
-        EventBody::ActivityFailed { .. } => 4,
-        EventBody::TimerStarted { .. } => 5,
-        EventBody::TimerFired { .. } => 6,
-        EventBody::CallbackCreated { .. } => 7,
-        EventBody::CallbackSettled { .. } => 8,
-        EventBody::CallbackExpired { .. } => 9,
-        EventBody::SignalAwaited { .. } => 10,
-        EventBody::SignalReceived { .. } => 11,
-        EventBody::OperationCancelled { .. } => 12,
-        EventBody::StatusSet { .. } => 13,
-        EventBody::ChangePatched { .. } => 14,
-        EventBody::CancelRequested { .. } => 15,
-        EventBody::InstanceCompleted { .. } => 16,
-        EventBody::InstanceFailed { .. } => 17,
-        EventBody::InstanceCancelled { .. } => 18,
-        EventBody::InstanceTerminated { .. } => 19,
-        EventBody::InstanceStopped { .. } => 20,
-    }
-}
-
-const VARIANTS: u8 = 21;
+/// What format 1 stored of its samples. It never changes: a build that can't read it has lost its users' histories.
+const EVENTS_V1: &str = include_str!("../tests/corpus/events-v1.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -134,63 +26,112 @@ fn unhex(text: &str) -> Vec<u8> {
 fn golden() -> Expect {
     expect![[r#"
         InstanceStarted
-          01d00f0000076f726465722d37066f726465727305312e322e30abababababababababababababababababababababababab
-          abababababababab077b226e223a317dffffffffffffffffff01
+          02d00f0000076f726465722d37066f726465727305312e322e30abababababababababababababababababababababababab
+          abababababababab077b226e223a317dffffffffffffffffff0100
         ActivityScheduled
-          01a01f010106636861726765035b315d01010180b09dc2df01000180dea0cb05018094ebdc03d00f80d0dbc3f40201050064
+          02a01f010106636861726765035b315d01010180b09dc2df01000180dea0cb05018094ebdc03d00f80d0dbc3f40201050064
           020d636172642d6465636c696e6564000103677075
         ActivityScheduled
-          01f02e01010663686172676500000000000000
+          02f02e01010663686172676500000000000000
         ActivityAttemptFailed
-          01c03e0002ac02028080d0e2c6bfce972f010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401
+          02c03e0002ac02028080d0e2c6bfce972f010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401
           097b22747279223a317d010180d88ee16ffeffffffffffffffff01
         ActivityCompleted
-          01904e0003ac02028080d0e2c6bfce972f027b7d
+          02904e0003ac02028080d0e2c6bfce972f027b7d
         ActivityFailed
-          01e05d0004ac0202018080d0e2c6bfce972f010f687474702e7374617475732d3530330e7370c3a4746520416e74776f7274
+          02e05d0004ac0202018080d0e2c6bfce972f010f687474702e7374617475732d3530330e7370c3a4746520416e74776f7274
           01097b22747279223a317d010180d88ee16f
         ActivityFailed
-          01b06d0004ac020200020963616e63656c6c6564026e6f000000
+          02b06d0004ac020200020963616e63656c6c6564026e6f000000
         TimerStarted
-          01807d040501
+          02807d040501
         TimerFired
-          01d08c010006ac02
+          02d08c010006ac02
         CallbackCreated
-          01a09c0105070470616964018080d0e2c6bfce972f1168747470733a2f2f612e6578616d706c6503
+          02a09c0105070470616964018080d0e2c6bfce972f1168747470733a2f2f612e6578616d706c6503
         CallbackCreated
-          01f0ab0105070470616964000000
+          02f0ab0105070470616964000000
         CallbackSettled
-          01c0bb010008ac020004747275650101010101010101010101010101010101010101010101010101010101010101
+          02c0bb010008ac020004747275650101010101010101010101010101010101010101010101010101010101010101
         CallbackSettled
-          0190cb010008ac0201010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a
+          0290cb010008ac0201010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a
           317d010180d88ee16f0202020202020202020202020202020202020202020202020202020202020202
         CallbackExpired
-          01e0da010009ac02
+          02e0da010009ac02
         SignalAwaited
-          01b0ea01070a07617070726f7665
+          02b0ea01070a07617070726f7665
         SignalReceived
-          0180fa01000b07617070726f7665013101036d2d31
+          0280fa01000b07617070726f7665013101036d2d31
         SignalReceived
-          01d08902000b07617070726f7665013100
+          02d08902000b07617070726f7665013100
         OperationCancelled
-          01a09902090cac02
+          02a09902090cac02
         StatusSet
-          01f0a802090d092268616c6677617922
+          02f0a802090d092268616c6677617922
         ChangePatched
-          01c0b8020a0e076e65772d746178
+          02c0b8020a0e076e65772d746178
         CancelRequested
-          0190c802000f0f6368616e676564206d79206d696e64
+          0290c802000f0f6368616e676564206d79206d696e64
         InstanceCompleted
-          01e0d7020b10046e756c6c
+          02e0d7020b10046e756c6c
         InstanceFailed
-          01b0e7020b11010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a317d01
+          02b0e7020b11010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a317d01
           0180d88ee16f
         InstanceCancelled
-          0180f7020c12020963616e63656c6c65640861736b656420746f000000
+          0280f7020c12020963616e63656c6c65640861736b656420746f000000
         InstanceTerminated
-          01d08603001305737475636b
+          02d08603001305737475636b
         InstanceStopped
-          01a09603001405106c696d69742e7475726e2d627974657308746f6f206d756368000000
+          02a09603001405106c696d69742e7475726e2d627974657308746f6f206d756368000000
+        InstanceStarted
+          02f0a50300000870617263656c2d370770617263656c730132cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+          cdcdcdcdcdcdcd046e756c6c010101076f726465722d3703ac020204010102036d2d3100
+        InstanceStarted
+          02c0b50300000870617263656c2d370770617263656c730132cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+          cdcdcdcdcdcdcd046e756c6c010100000000
+        ChildStarted
+          0290c5030e150870617263656c2d370770617263656c73035b315d01013201018094ebdc03d00f80d0dbc3f4020105006402
+          0d636172642d6465636c696e656400
+        ChildStarted
+          02e0d4030f150870617263656c2d370770617263656c73035b315d000200
+        ChildStarted
+          02b0e4030f150870617263656c2d370770617263656c73035b315d000000
+        ChildAttemptFailed
+          0280f4030016ac0202010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a
+          317d010180d88ee16ffeffffffffffffffff01
+        StartSent
+          02d083041017056c61746572077265706f727473010131027b7d
+        StartSent
+          02a093041117056c61746572077265706f7274730000
+        SignalSent
+          02f0a2041118076f726465722d3802676f0131
+        CancelSent
+          02c0b2041219076f726465722d3806656e6f756768
+        EntityCalled
+          0290c204121a07636f756e7465720161036164640131
+        EntitySignalled
+          02e0d104131b07636f756e7465720161036164640131
+        LockRequested
+          02b0e104131c0207636f756e7465720007636f756e7465720161
+        LockGranted
+          0280f104001dac0201
+        LockReleased
+          02d08005141eac02
+        ReplyReceived
+          02a09005001fac0200035b325d
+        ReplyReceived
+          02f09f05001fac0201010f687474702e7374617475732d3530330e7370c3a4746520416e74776f727401097b22747279223a
+          317d010180d88ee16f
+        InstanceSuspended
+          02c0af05002006726570616972
+        InstanceResumed
+          0290bf050021087265706169726564
+        InstanceContinued
+          02e0ce051722077b226e223a327d01
+        InstanceContinued
+          02b0de051722013000
+        EventLeftOut
+          0280ee0500230e41637469766974794661696c6564
     "#]]
 }
 
@@ -207,20 +148,52 @@ fn the_bytes_of_every_event_are_the_golden_ones() {
     golden().assert_eq(&lines);
 }
 
-#[test]
-fn the_golden_bytes_give_the_events_back() {
-    let golden = golden();
+/// The names and bytes in a golden text.
+fn stored(golden: &str) -> Vec<(&str, Vec<u8>)> {
     let mut stored: Vec<(&str, String)> = Vec::new();
-    for line in golden.data().lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in golden.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match stored.last_mut() {
             Some((_, bytes)) if line.chars().all(|c| c.is_ascii_hexdigit()) => bytes.push_str(line),
             _ => stored.push((line, String::new())),
         }
     }
+    stored.into_iter().map(|(name, bytes)| (name, unhex(&bytes))).collect()
+}
+
+#[test]
+fn the_golden_bytes_give_the_events_back() {
+    let golden = golden();
+    let stored = stored(golden.data());
     assert_eq!(stored.len(), samples().len());
     for ((name, bytes), event) in stored.into_iter().zip(samples()) {
         assert_eq!(name, event.body.name());
-        assert_eq!(Event::decode(event.id, &unhex(&bytes)), Ok(event));
+        assert_eq!(Event::decode(event.id, &bytes), Ok(event));
+    }
+}
+
+#[test]
+fn the_bytes_of_format_1_give_the_same_events_none_with_a_lineage() {
+    let stored = stored(EVENTS_V1);
+    assert_eq!(stored.len(), samples_of_format_1());
+    for ((name, bytes), event) in stored.into_iter().zip(samples()) {
+        assert_eq!((name, bytes[0]), (event.body.name(), FORMAT_WITHOUT_LINEAGE));
+        assert_eq!(Event::decode(event.id, &bytes), Ok(event.clone()), "{name}");
+        if let EventBody::InstanceStarted { lineage, .. } = event.body {
+            assert_eq!(lineage, None);
+        }
+    }
+}
+
+#[test]
+fn bytes_of_format_1_that_are_cut_short_or_too_long_are_damaged() {
+    for (name, mut bytes) in stored(EVENTS_V1) {
+        for length in 0..bytes.len() {
+            let cut = Event::decode(EventId(4), &bytes[..length]);
+            assert!(matches!(cut, Err(DecodeError::Damaged { .. })), "{name} cut to {length}: {cut:?}");
+        }
+        bytes.push(0);
+        let reason = "bytes are left over".to_owned();
+        assert_eq!(Event::decode(EventId(4), &bytes), Err(DecodeError::Damaged { id: EventId(4), reason }), "{name}");
     }
 }
 
@@ -246,12 +219,21 @@ fn an_event_is_a_command_or_inbound_and_the_last_ones_are_named() {
     let commands = expect![[r#"
         ActivityScheduled
         CallbackCreated
+        CancelSent
         ChangePatched
+        ChildStarted
+        EntityCalled
+        EntitySignalled
         InstanceCancelled
         InstanceCompleted
+        InstanceContinued
         InstanceFailed
+        LockReleased
+        LockRequested
         OperationCancelled
         SignalAwaited
+        SignalSent
+        StartSent
         StatusSet
         TimerStarted
     "#]];
@@ -259,6 +241,7 @@ fn an_event_is_a_command_or_inbound_and_the_last_ones_are_named() {
     let terminal = expect![[r#"
         InstanceCancelled
         InstanceCompleted
+        InstanceContinued
         InstanceFailed
         InstanceStopped
         InstanceTerminated
@@ -312,7 +295,7 @@ fn garbage_is_never_a_panic() {
         let mut bytes = vec![0; usize::try_from(random.next_u64() % 80).unwrap()];
         random.fill(&mut bytes);
         if let Some(format) = bytes.first_mut() {
-            *format = EVENT_FORMAT;
+            *format = if *format % 2 == 0 { EVENT_FORMAT } else { FORMAT_WITHOUT_LINEAGE };
         }
         if let Ok(event) = Event::decode(EventId(1), &bytes) {
             // What could be read can be written, and reads as the same.
@@ -346,12 +329,12 @@ fn decode_errors_name_the_event_and_the_next_step() {
     let text = |bytes: &[u8]| Event::decode(EventId(17), bytes).unwrap_err().to_string();
     expect!["event 17 can't be read: it is empty; the store is damaged, restore it from a backup"]
         .assert_eq(&text(&[]));
-    expect!["event 17 has format 2, this build reads up to 1; start the newer build that wrote it"]
-        .assert_eq(&text(&[2, 1]));
+    expect!["event 17 has format 3, this build reads up to 2; start the newer build that wrote it"]
+        .assert_eq(&text(&[3, 1]));
     expect!["event 17 can't be read: no build has written its format; the store is damaged, restore it from a backup"]
         .assert_eq(&text(&[0, 1]));
     expect!["event 17 can't be read: Serde Deserialization Error; the store is damaged, restore it from a backup"]
-        .assert_eq(&text(&[1, 0, 0, 99]));
+        .assert_eq(&text(&[2, 0, 0, 99]));
 }
 
 #[test]
@@ -373,6 +356,24 @@ fn commands_are_described_in_one_line_each() {
         InstanceCompleted with output null
         InstanceFailed: http.status-503 (timed-out): späte Antwort
         InstanceCancelled: cancelled (cancelled): asked to
+        ChildStarted `parcel-7` of workflow `parcels` with input [1] and ChildOptions { version: Some("2"), 
+          parent_close: RequestCancel, retry: Some(RetryPolicy { initial_interval: Nanos(1000000000), backoff_
+          permille: 2000, maximum_interval: Nanos(100000000000), maximum_attempts: Some(5), total_timeout: Non
+          e, jitter_permille: 100, non_retryable: ["card-declined", ""] }) }
+        ChildStarted `parcel-7` of workflow `parcels` with input [1] and ChildOptions { version: None, paren
+          t_close: Abandon, retry: None }
+        ChildStarted `parcel-7` of workflow `parcels` with input [1] and ChildOptions { version: None, paren
+          t_close: Terminate, retry: None }
+        StartSent `later` of workflow `reports` (1) with input {}
+        StartSent `later` of workflow `reports` (newest) with input 
+        SignalSent `go` to `order-8` with 1
+        CancelSent to `order-8`: enough
+        EntityCalled `add` of `@counter@a` with input 1
+        EntitySignalled `add` of `@counter@a` with input 1
+        LockRequested over @counter@, @counter@a
+        LockReleased of event 300
+        InstanceContinued with input {"n":2} and the newest version
+        InstanceContinued with input 0 and its own version
     "#]]
     .assert_eq(&lines);
 }

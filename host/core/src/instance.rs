@@ -313,7 +313,7 @@ impl InstanceState {
     /// Whether the answer to this question is waited for.
     pub fn is_asking(&self, to: ReplyTo) -> bool {
         match self.open.get(&to.op) {
-            Some(Operation::Child(child)) => child.attempt.0 == to.part && child.not_before.is_none(),
+            Some(Operation::Child(child)) => child.attempt.0 == to.part,
             Some(Operation::Lock(lock)) => lock.is_asking(to),
             Some(Operation::Remote(_)) => true,
             _ => false,
@@ -572,7 +572,7 @@ impl InstanceState {
                 let (child, start) = ChildState::started(event.id, event.time, what, self.place());
                 (Operation::Child(child), start)
             }
-            _ => match RemoteState::asked(event.id, event.time, body, self.lineage.depth) {
+            _ => match RemoteState::asked(event.id, event.time, body) {
                 Some((remote, message)) => (Operation::Remote(remote), message),
                 None => return,
             },
@@ -704,6 +704,10 @@ impl InstanceState {
             let reason = "the workflow that started it does not need it any more";
             return self.close(op, GivenUp { event, reason }, effects);
         }
+        // A lock that was granted meanwhile, which the guest had not seen when it gave the request up.
+        if let Some(lock) = self.held_locks.remove(&op) {
+            return lock.release(op, event, effects);
+        }
         // A wait that had been handed a signal and never read it: the signal goes to the next waiter.
         if self.signal_waits.remove(&op).is_some()
             && let Some(handed) = self.signals.give_back(op, ())
@@ -748,3 +752,7 @@ impl InstanceState {
 #[cfg(test)]
 #[path = "instance_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "instance_suspend_tests.rs"]
+mod suspend_tests;

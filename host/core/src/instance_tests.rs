@@ -1,173 +1,17 @@
 //! Every row of the transition tables of the instance and of its operations, as a sentence each.
 //!
-//! A [`Subject`] is an instance with its history. Whatever it did, at the end of each test the state
-//! folded again from the bytes of that history must be the state that wrote it.
+//! The operations that reach other instances have files of their own.
 
 use super::*;
 use crate::random::Random;
-use crate::retry::{ActivityOptions, RetryPolicy};
+use crate::retry::ActivityOptions;
+use crate::testing::{
+    Subject, broken, callback_created, cancel, drop_row, due, put, scheduled, secs, terminate, two_attempts,
+};
 use crate::time::Nanos;
-
-const SECOND: i64 = 1_000_000_000;
-
-fn secs(secs: i64) -> Timestamp {
-    Timestamp(secs * SECOND)
-}
-
-struct Subject {
-    state: InstanceState,
-    history: Vec<Event>,
-    limits: Limits,
-    now: Timestamp,
-}
-
-impl Subject {
-    fn started() -> Subject {
-        let (state, limits) = (InstanceState::new(RunNumber::FIRST, 10), Limits::default());
-        let mut subject = Subject { state, history: Vec::new(), limits, now: secs(0) };
-        subject.record(EventBody::InstanceStarted {
-            instance: "order-7".to_owned(),
-            workflow: "orders".to_owned(),
-            version: "1".to_owned(),
-            digest: Digest([7; 32]),
-            input: "{}".to_owned(),
-            seed: 42,
-        });
-        subject
-    }
-
-    /// Folds in an event that the guest or the runtime made, and gives what follows.
-    fn record(&mut self, body: EventBody) -> Vec<Effect> {
-        let cause = self.history.iter().rev().find(|e| !e.body.is_command()).map_or(EventId::NONE, |e| e.id);
-        self.record_caused(body, cause)
-    }
-
-    /// The same for a command that the guest issued when it had seen no more than `cause`.
-    fn record_caused(&mut self, body: EventBody, cause: EventId) -> Vec<Effect> {
-        let mut event = self.state.next_event(body, self.now);
-        if event.body.is_command() {
-            event.cause = cause;
-        }
-        let mut effects = Vec::new();
-        self.state.apply(&event, &mut effects);
-        self.history.push(event);
-        effects
-    }
-
-    fn last(&self) -> EventId {
-        self.state.last
-    }
-
-    /// Decides an input at that second and folds its events in.
-    fn input(&mut self, at: i64, input: Input) -> Taken {
-        self.now = secs(at);
-        let Decision { events, mut effects, answer } = self.state.decide(input, self.now, &self.limits).unwrap();
-        for body in &events {
-            effects.extend(self.record(body.clone()));
-        }
-        Taken { answer, events, effects }
-    }
-
-    fn refused(&self, input: Input) -> LimitExceeded {
-        self.state.decide(input, self.now, &self.limits).unwrap_err()
-    }
-
-    fn schedule(&mut self, options: ActivityOptions) -> EventId {
-        self.record(scheduled(options));
-        self.last()
-    }
-
-    fn timer(&mut self, deadline: i64) -> EventId {
-        self.record(EventBody::TimerStarted { deadline: secs(deadline) });
-        self.last()
-    }
-
-    fn callback(&mut self, expires: Option<i64>) -> EventId {
-        self.record(callback_created(expires));
-        self.last()
-    }
-
-    fn await_signal(&mut self, name: &str) -> EventId {
-        self.record(EventBody::SignalAwaited { name: name.to_owned() });
-        self.last()
-    }
-
-    fn cancel_operation(&mut self, op: EventId) -> Vec<Effect> {
-        self.record(EventBody::OperationCancelled { op })
-    }
-
-    fn activity(&self, op: EventId) -> &ActivityState {
-        match self.state.open.get(&op) {
-            Some(Operation::Activity(activity)) => activity,
-            other => panic!("event {op} is no open activity: {other:?}"),
-        }
-    }
-
-    fn ended(&self, op: EventId) -> &ActivityState {
-        &self.state.ended_activities.iter().find(|(event, _)| *event == op).expect("it ended").1
-    }
-
-    fn is_open(&self, op: EventId) -> bool {
-        self.state.open.contains_key(&op)
-    }
-}
-
-impl Drop for Subject {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        let mut again = InstanceState::new(RunNumber::FIRST, 10);
-        for event in &self.history {
-            let stored = Event::decode(event.id, &event.encode()).unwrap();
-            again.apply(&stored, &mut Vec::new());
-        }
-        assert_eq!(format!("{again:?}"), format!("{:?}", self.state), "the fold gives the state that wrote it");
-    }
-}
-
-#[derive(Debug)]
-struct Taken {
-    answer: Answer,
-    events: Vec<EventBody>,
-    effects: Vec<Effect>,
-}
-
-impl Taken {
-    fn left_no_trace(&self, answer: Answer) {
-        assert_eq!(self.answer, answer);
-        assert_eq!((&self.events, &self.effects), (&vec![], &vec![]), "{answer:?} records and does nothing");
-    }
-}
-
-fn scheduled(options: ActivityOptions) -> EventBody {
-    EventBody::ActivityScheduled { name: "charge".to_owned(), input: "{}".to_owned(), options }
-}
-
-fn callback_created(expires: Option<i64>) -> EventBody {
-    let base_url = "https://a.example".to_owned();
-    EventBody::CallbackCreated { name: "paid".to_owned(), expires: expires.map(secs), base_url, key_id: 1 }
-}
-
-fn two_attempts() -> ActivityOptions {
-    let retry = RetryPolicy {
-        initial_interval: Nanos::from_secs(10),
-        backoff_permille: 1000,
-        maximum_interval: Nanos::from_secs(10),
-        maximum_attempts: Some(2),
-        total_timeout: None,
-        jitter_permille: 0,
-        non_retryable: vec![],
-    };
-    ActivityOptions { retry: Some(retry), ..ActivityOptions::default() }
-}
 
 fn at_most(seconds: u64, options: ActivityOptions) -> ActivityOptions {
     ActivityOptions { schedule_to_close: Some(Nanos::from_secs(seconds)), ..options }
-}
-
-fn broken() -> Failure {
-    Failure::new(FailureKind::Application, "http.status-503", "it broke").retryable()
 }
 
 fn report(op: EventId, attempt: u32, outcome: Outcome) -> Input {
@@ -182,10 +26,6 @@ fn failed(op: EventId, attempt: u32) -> Input {
     report(op, attempt, Err(broken()))
 }
 
-fn due(op: EventId, purpose: TimerPurpose) -> Input {
-    Input::TimerDue { op, purpose }
-}
-
 fn posted(op: EventId, body: u8) -> Input {
     Input::CallbackPosted { op, outcome: Ok(body.to_string()), digest: Digest([body; 32]) }
 }
@@ -195,24 +35,8 @@ fn signal(name: &str, message_id: Option<&str>) -> Input {
     Input::Signal { name: name.to_owned(), payload: "1".to_owned(), message_id }
 }
 
-fn cancel() -> Input {
-    Input::Cancel { reason: "changed my mind".to_owned() }
-}
-
-fn terminate() -> Input {
-    Input::Terminate { reason: "stuck".to_owned() }
-}
-
 fn dispatch(op: EventId, attempt: u32) -> Effect {
     Effect::Dispatch { op, attempt: AttemptNumber(attempt) }
-}
-
-fn put(due: i64, op: EventId, purpose: TimerPurpose) -> Effect {
-    Effect::PutTimer { due: secs(due), op, purpose }
-}
-
-fn drop_row(due: i64, op: EventId, purpose: TimerPurpose) -> Effect {
-    Effect::DropTimer { due: secs(due), op, purpose }
 }
 
 // ---- activities ------------------------------------------------------------------------------------
@@ -892,13 +716,17 @@ fn events_about_operations_that_do_not_exist_are_folded_without_harm() {
             state.decide(due(op, purpose), Timestamp(0), &Limits::default()).unwrap();
             state.decide(posted(op, 1), Timestamp(0), &Limits::default()).unwrap();
             state.decide(failed(op, 1), Timestamp(0), &Limits::default()).unwrap();
+            let reply = Input::Reply { to: ReplyTo { op, part: 1 }, outcome: Err(broken()) };
+            state.decide(reply, Timestamp(i64::MAX), &Limits::default()).unwrap();
+            crate::view::waiting_for(&state, Timestamp(0));
         }
     }
 }
 
 fn any_body(random: &mut Random, op: EventId) -> EventBody {
     let (attempt, started) = (AttemptNumber::FIRST, secs(1));
-    match random.next_u64() % 15 {
+    match random.next_u64() % 26 {
+        15..=25 => any_body_beyond(random, op),
         0 => scheduled(at_most(5, two_attempts())),
         1 => EventBody::TimerStarted { deadline: Timestamp::MAX },
         2 => callback_created(Some(5)),
@@ -912,5 +740,30 @@ fn any_body(random: &mut Random, op: EventId) -> EventBody {
         12 => EventBody::CallbackExpired { op },
         13 if random.next_u64().is_multiple_of(8) => EventBody::CancelRequested { reason: String::new() },
         _ => EventBody::OperationCancelled { op },
+    }
+}
+
+/// The same for what reaches beyond the instance.
+fn any_body_beyond(random: &mut Random, op: EventId) -> EventBody {
+    let text = str::to_owned;
+    let entity = |key: &str| crate::EntityId::new("counter", key).unwrap();
+    match random.next_u64() % 12 {
+        0 => {
+            let options = crate::ChildOptions { retry: two_attempts().retry, ..crate::ChildOptions::default() };
+            EventBody::ChildStarted { id: text("c"), workflow: text("w"), input: String::new(), options }
+        }
+        1 => {
+            let (attempt, next_attempt) = (AttemptNumber(u32::MAX), secs(9));
+            EventBody::ChildAttemptFailed { op, attempt, failure: broken(), next_attempt }
+        }
+        2 => EventBody::SignalSent { instance: text("a"), name: text("go"), payload: String::new() },
+        3 => EventBody::EntityCalled { entity: entity("a"), operation: text("add"), input: String::new() },
+        4 => EventBody::LockRequested { entities: vec![] },
+        5 => EventBody::LockRequested { entities: vec![entity("b"), entity("a"), entity("a")] },
+        6 | 7 => EventBody::LockGranted { op, left: u32::MAX },
+        8 => EventBody::LockReleased { op },
+        9 => EventBody::InstanceSuspended { reason: String::new() },
+        10 => EventBody::InstanceResumed { reason: String::new() },
+        _ => EventBody::ReplyReceived { op, outcome: Err(broken()) },
     }
 }

@@ -26,6 +26,8 @@ pub mod replay;
 pub mod retry;
 pub mod rewind;
 pub mod signal;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod timer;
 pub mod view;

@@ -17,6 +17,8 @@ pub struct Limits {
     pub open_operations: usize,
     /// Workflows that stand above a child.
     pub child_depth: usize,
+    /// Entities that one lock may hold.
+    pub locked_entities: usize,
     /// Signals that wait to be taken.
     pub buffered_signals: usize,
     /// Commands a guest may issue between two waits.
@@ -45,6 +47,7 @@ impl Default for Limits {
             history_events: 1_000_000,
             open_operations: 20_000,
             child_depth: 100,
+            locked_entities: 100,
             buffered_signals: 10_000,
             commands_per_turn: 20_000,
             turn_bytes: 16 << 20,

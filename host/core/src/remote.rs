@@ -26,7 +26,7 @@ pub struct RemoteState {
 
 impl RemoteState {
     /// What a command asks, and the message that does so; none if it asks nothing.
-    pub fn asked(op: EventId, at: Timestamp, command: &EventBody, depth: u32) -> Option<(RemoteState, Outgoing)> {
+    pub fn asked(op: EventId, at: Timestamp, command: &EventBody) -> Option<(RemoteState, Outgoing)> {
         let (kind, to, name, body) = match command {
             EventBody::StartSent { id, workflow, version, input } => {
                 let start = StartMessage {
@@ -34,7 +34,8 @@ impl RemoteState {
                     version: version.clone(),
                     input: input.clone(),
                     parent: None,
-                    depth: depth.saturating_add(1),
+                    // It stands by itself: nobody is above it.
+                    depth: 0,
                 };
                 ("start", id.clone(), workflow, MessageBody::Start(start))
             }
@@ -56,3 +57,7 @@ impl RemoteState {
         Some((state, Outgoing { event: op, to, reply_to: Some(ReplyTo { op, part: 0 }), body }))
     }
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@
 //! that is not in the history is a divergence; after it, it is new.
 
 use crate::child::ChildOptions;
-use crate::entity::{EntityId, LOCKED_ENTITIES_MAX};
+use crate::entity::EntityId;
 use crate::event::{Event, EventBody};
 use crate::failure::{Failure, FailureKind, Json, Outcome};
 use crate::ids::{EventId, InstanceId, RunNumber};
@@ -397,7 +397,8 @@ impl Replay {
             return Err(Stop::Misuse("a lock over no entities was asked for; name at least one".to_owned()));
         }
         if !self.is_replaying() {
-            check("locked-entities", "a lock over too many entities", entities.len(), LOCKED_ENTITIES_MAX)?;
+            let limit = self.limits.locked_entities;
+            check("locked-entities", "a lock over too many entities", entities.len(), limit)?;
         }
         if self.lock.is_some() {
             let text = "a second lock was asked for while the first is asked for or held; lock all entities at once";
@@ -608,11 +609,14 @@ impl Replay {
         satisfied
     }
 
-    /// Adds one operation to what the guest waits for, of which any may satisfy it: for waits that are made
-    /// up of several, like a poll of WASI.
+    /// Adds one operation, which has not settled, to what the guest waits for, of which any may satisfy it: for waits
+    /// that are made up of several, like a poll of WASI.
     pub fn wait_also(&mut self, op: EventId) {
         match &mut self.wait {
-            Some(wait) => wait.ops.push(op),
+            Some(wait) => {
+                wait.ops.push(op);
+                wait.left.insert(op);
+            }
             None => drop(self.wait(WaitMode::Any, &[op])),
         }
     }
@@ -751,6 +755,10 @@ fn diverged(event: EventId, expected: String, got: String) -> Stop {
 #[cfg(test)]
 #[path = "replay_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "replay_reach_tests.rs"]
+mod reach_tests;
 
 #[cfg(test)]
 #[path = "replay_property_tests.rs"]

@@ -2,344 +2,23 @@
 //! the same, and it replays.
 //!
 //! A [`Guest`] chooses each step by a hash of all it has seen, so that the smallest difference in what it is
-//! shown changes what it does next. A [`World`] keeps the rows and tasks that the core asks for, and lets
+//! shown changes what it does next. A [`World`] keeps the rows, tasks and messages that the core asks for, and lets
 //! any input happen that can: attempts that succeed and fail, rows that are due, early or of the wrong
-//! purpose, posts, signals, requests to cancel. Everything follows from the seed in a test's message.
+//! purpose, posts, replies, signals, orders. Everything follows from the seed in a test's message.
 
 use super::*;
-use crate::activity::AttemptReport;
-use crate::ids::{AttemptNumber, Digest};
-use crate::instance::{Decision, Effect, Input, InstanceState, Operation, TimerPurpose};
-use crate::random::split_mix;
-use crate::retry::RetryPolicy;
+use crate::instance::InstanceState;
+use crate::rewind::rewound;
+use guest::Guest;
+use world::World;
+
+#[path = "replay_property_guest.rs"]
+mod guest;
+
+#[path = "replay_property_world.rs"]
+mod world;
 
 const SEEDS: u64 = 400;
-
-// ---- the guest -------------------------------------------------------------------------------------
-
-struct Guest {
-    mix: u64,
-    steps_left: u32,
-    ops: Vec<EventId>,
-    wait: Option<(WaitMode, Vec<EventId>)>,
-    seen: Vec<String>,
-}
-
-impl Guest {
-    fn new(seed: u64) -> Guest {
-        let steps_left = 20 + u32::try_from(seed % 50).unwrap();
-        Guest { mix: seed, steps_left, ops: Vec::new(), wait: None, seen: Vec::new() }
-    }
-
-    fn observe(&mut self, what: String) {
-        for byte in what.bytes() {
-            self.mix = (self.mix ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        self.seen.push(what);
-    }
-
-    fn choose(&mut self, below: u64) -> u64 {
-        split_mix(&mut self.mix) % below
-    }
-
-    fn name(&mut self) -> String {
-        ["go", "stop", "more"][usize::try_from(self.choose(3)).unwrap()].to_owned()
-    }
-
-    fn some_op(&mut self) -> Option<EventId> {
-        let count = u64::try_from(self.ops.len()).unwrap();
-        let place = (count > 0).then(|| self.choose(count))?;
-        self.ops.get(usize::try_from(place).unwrap()).copied()
-    }
-
-    /// Runs until it has returned (true) or waits (false).
-    fn run(&mut self, replay: &mut Replay) -> Result<bool, Stop> {
-        loop {
-            if let Some((_, ops)) = &self.wait {
-                if !replay.unblock()? {
-                    return Ok(false);
-                }
-                let settled = replay.settled_among(ops);
-                self.wait = None;
-                self.observe(format!("woken at {} by {settled:?}", replay.now().0));
-            }
-            if self.steps_left == 0 {
-                replay.finish(self.result())?;
-                return Ok(true);
-            }
-            self.steps_left -= 1;
-            self.step(replay)?;
-        }
-    }
-
-    fn result(&mut self) -> Outcome {
-        match self.choose(3) {
-            0 => Ok(self.mix.to_string()),
-            1 => Err(Failure::cancelled("as asked")),
-            _ => Err(Failure::new(FailureKind::Application, "x", self.mix.to_string())),
-        }
-    }
-
-    fn step(&mut self, replay: &mut Replay) -> Result<(), Stop> {
-        match self.choose(20) {
-            0..=6 => self.begin(replay)?,
-            7 => match self.some_op() {
-                Some(op) => replay.cancel(op)?,
-                None => replay.set_status(self.mix.to_string())?,
-            },
-            8 => {
-                if let Some(op) = self.some_op() {
-                    // What the host does when a pending is dropped.
-                    replay.cancel(op)?;
-                    replay.release(op);
-                    self.ops.retain(|held| *held != op);
-                }
-            }
-            9 | 10 => {
-                if let Some(op) = self.some_op() {
-                    let outcome = replay.read(op);
-                    self.observe(format!("{op} is {outcome:?}"));
-                }
-            }
-            11 => replay.set_status(format!("\"{}\"", self.mix))?,
-            12 => {
-                let change = self.name();
-                let patched = replay.patched(change)?;
-                self.observe(format!("patched {patched}"));
-            }
-            13 => {
-                let (number, cancel) = (replay.random().next_u64(), replay.cancel_requested().map(str::to_owned));
-                self.observe(format!("{number} at {} cancel {cancel:?}", replay.now().0));
-            }
-            _ => self.start_waiting(replay),
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, replay: &mut Replay) -> Result<(), Stop> {
-        let length = Nanos::from_secs(self.choose(90) + 1);
-        let op = match self.choose(5) {
-            0 | 1 => {
-                let (input, options) = (self.mix.to_string(), self.options());
-                replay.schedule_activity("work".to_owned(), input, options)?
-            }
-            2 => replay.start_timer(replay.now().after(length))?,
-            3 => {
-                let expires = (self.choose(2) == 0).then_some(length);
-                let op = replay.create_callback("paid".to_owned(), expires)?;
-                self.observe(format!("{:?}", replay.callback_origin(op)));
-                op
-            }
-            _ => {
-                let name = self.name();
-                replay.next_signal(name)?
-            }
-        };
-        self.ops.push(op);
-        Ok(())
-    }
-
-    fn options(&mut self) -> ActivityOptions {
-        let retry = RetryPolicy {
-            initial_interval: Nanos::from_secs(self.choose(5)),
-            backoff_permille: 1500,
-            maximum_interval: Nanos::from_secs(20),
-            maximum_attempts: (self.choose(2) == 0).then_some(3),
-            total_timeout: Some(Nanos::from_secs(120)),
-            jitter_permille: 500,
-            non_retryable: vec![],
-        };
-        ActivityOptions {
-            schedule_to_close: (self.choose(2) == 0).then_some(Nanos::from_secs(40)),
-            retry: (self.choose(3) > 0).then_some(retry),
-            ..ActivityOptions::default()
-        }
-    }
-
-    fn start_waiting(&mut self, replay: &mut Replay) {
-        let ops: Vec<EventId> = (0..=self.choose(3)).filter_map(|_| self.some_op()).collect();
-        if ops.is_empty() {
-            return;
-        }
-        let mode = if self.choose(3) == 0 { WaitMode::All } else { WaitMode::Any };
-        if replay.wait(mode, &ops) {
-            let settled = replay.settled_among(&ops);
-            self.observe(format!("not blocked: {settled:?}"));
-        } else {
-            self.wait = Some((mode, ops));
-        }
-    }
-}
-
-// ---- the world -------------------------------------------------------------------------------------
-
-struct World {
-    random: Random,
-    now: Timestamp,
-    state: InstanceState,
-    history: Vec<Event>,
-    rows: BTreeSet<(Timestamp, EventId, TimerPurpose)>,
-    tasks: BTreeMap<EventId, AttemptNumber>,
-    answers: BTreeSet<String>,
-}
-
-impl World {
-    fn new(seed: u64) -> World {
-        let mut world = World {
-            random: Random::new(seed),
-            now: Timestamp(1_000_000_000),
-            state: InstanceState::new(RunNumber::FIRST, 10),
-            history: Vec::new(),
-            rows: BTreeSet::new(),
-            tasks: BTreeMap::new(),
-            answers: BTreeSet::new(),
-        };
-        let body = EventBody::InstanceStarted {
-            instance: "wild".to_owned(),
-            workflow: "wild".to_owned(),
-            version: "1".to_owned(),
-            digest: Digest([0; 32]),
-            input: "null".to_owned(),
-            seed,
-            lineage: None,
-        };
-        let first = world.state.next_event(body, world.now);
-        world.commit(vec![first]);
-        world
-    }
-
-    fn commit(&mut self, events: Vec<Event>) {
-        let mut effects = Vec::new();
-        for event in events {
-            assert_eq!(event.id, self.state.last.next(), "ids have no gaps");
-            assert!(event.time >= self.state.last_time, "time never goes back: {event:?}");
-            self.state.apply(&event, &mut effects);
-            self.history.push(event);
-        }
-        effects.into_iter().for_each(|effect| self.carry_out(effect));
-        self.check();
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::PutTimer { due, op, purpose } => drop(self.rows.insert((due, op, purpose))),
-            Effect::DropTimer { due, op, purpose } => drop(self.rows.remove(&(due, op, purpose))),
-            Effect::Dispatch { op, attempt } => drop(self.tasks.insert(op, attempt)),
-            Effect::Interrupt { op } => drop(self.tasks.remove(&op)),
-        }
-    }
-
-    /// Everything that is open has the rows that will end it, and nothing else has any.
-    fn check(&self) {
-        let has = |due: Timestamp, op: &EventId, purpose| self.rows.contains(&(due, *op, purpose));
-        for (op, operation) in &self.state.open {
-            match operation {
-                Operation::Activity(activity) => {
-                    let retry = activity.not_before.is_some_and(|due| has(due, op, TimerPurpose::Retry));
-                    let task = self.tasks.get(op) == Some(&activity.attempt);
-                    assert!(retry != task, "activity {op} is either dispatched or backs off");
-                    let close = activity.options.schedule_to_close.map(|limit| activity.scheduled.after(limit));
-                    assert!(close.is_none_or(|due| has(due, op, TimerPurpose::ScheduleToClose)));
-                }
-                Operation::Timer(timer) => assert!(has(timer.deadline, op, TimerPurpose::Timer)),
-                Operation::Callback(callback) => {
-                    assert!(callback.expires.is_none_or(|due| has(due, op, TimerPurpose::CallbackExpiry)));
-                }
-                Operation::Signal { .. } => {}
-            }
-        }
-        let rows = self.rows.iter().map(|(_, op, _)| op);
-        assert!(rows.chain(self.tasks.keys()).all(|op| self.state.open.contains_key(op)), "rows of what has ended");
-        assert!(self.state.open.is_empty() || !self.state.is_closed(), "open operations of an ended instance");
-    }
-
-    fn below(&mut self, below: u64) -> u64 {
-        self.random.next_u64() % below
-    }
-
-    fn any_id(&mut self) -> EventId {
-        let last = self.state.last.0;
-        EventId(self.below(last + 3))
-    }
-
-    /// Lets something happen, until something that is recorded has; gives the new events.
-    fn happen(&mut self) -> Vec<Event> {
-        loop {
-            self.now = self.now.after(Nanos::from_millis(self.random.next_u64() % 3_000));
-            let input = self.any_input();
-            let decision = self.state.decide(input, self.now, &Limits::default()).unwrap();
-            let Decision { events, effects, answer } = decision;
-            self.answers.insert(format!("{answer:?} with {} events", events.len()));
-            effects.into_iter().for_each(|effect| self.carry_out(effect));
-            let before = self.history.len();
-            for body in events {
-                let event = self.state.next_event(body, self.now);
-                self.commit(vec![event]);
-            }
-            if self.history.len() > before {
-                return self.history[before..].to_vec();
-            }
-        }
-    }
-
-    fn any_input(&mut self) -> Input {
-        match self.below(100) {
-            0..=29 => self.any_report(),
-            30..=49 => match self.rows.first().copied() {
-                Some((due, op, purpose)) => {
-                    self.now = self.now.max(due);
-                    Input::TimerDue { op, purpose }
-                }
-                None => self.any_signal(),
-            },
-            50..=54 => {
-                let purposes = [TimerPurpose::Timer, TimerPurpose::Retry, TimerPurpose::ScheduleToClose];
-                let purpose = purposes[usize::try_from(self.below(3)).unwrap()];
-                Input::TimerDue { op: self.any_id(), purpose }
-            }
-            55..=79 => {
-                let op = self.any_id();
-                let body = u8::try_from(self.below(3)).unwrap();
-                let rejected = Failure::new(FailureKind::Rejected, "no", "no");
-                let outcome = if body == 0 { Err(rejected) } else { Ok(body.to_string()) };
-                Input::CallbackPosted { op, outcome, digest: Digest([body; 32]) }
-            }
-            80..=97 => self.any_signal(),
-            98 => Input::Cancel { reason: "enough".to_owned() },
-            _ if self.below(4) == 0 => Input::Terminate { reason: "enough".to_owned() },
-            _ => self.any_signal(),
-        }
-    }
-
-    fn any_report(&mut self) -> Input {
-        let tasks: Vec<(EventId, AttemptNumber)> = self.tasks.iter().map(|(op, attempt)| (*op, *attempt)).collect();
-        if tasks.is_empty() || self.below(10) == 0 {
-            let (op, attempt) = (self.any_id(), AttemptNumber(u32::try_from(self.below(4)).unwrap()));
-            let late = AttemptReport { op, attempt, started: None, outcome: Ok("late".to_owned()) };
-            // A worker reports what it was given, now or before; never what is still to come.
-            return match self.state.open.get(&op) {
-                Some(Operation::Activity(activity)) if activity.attempt <= attempt => self.any_signal(),
-                _ => Input::AttemptEnded(late),
-            };
-        }
-        let count = u64::try_from(tasks.len()).unwrap();
-        let (op, attempt) = tasks[usize::try_from(self.below(count)).unwrap()];
-        let failure = Failure::new(FailureKind::Application, "x", "it broke");
-        let outcome = match self.below(8) {
-            0 => Err(failure),
-            1..=3 => Err(failure.retryable()),
-            _ => Ok(format!("{op}.{}", attempt.0)),
-        };
-        let started = (self.below(5) > 0).then_some(self.now);
-        Input::AttemptEnded(AttemptReport { op, attempt, started, outcome })
-    }
-
-    fn any_signal(&mut self) -> Input {
-        let name = ["go", "stop", "more"][usize::try_from(self.below(3)).unwrap()].to_owned();
-        let message_id = (self.below(3) == 0).then(|| self.below(20).to_string());
-        Input::Signal { name, payload: self.below(1_000).to_string(), message_id }
-    }
-}
 
 // ---- the host --------------------------------------------------------------------------------------
 
@@ -382,17 +61,29 @@ fn rehydrated(seed: u64, history: &[Event], ran_through: EventId) -> (Guest, Rep
 
 /// Runs an instance from start to end. With `behind`, the guest can't run after every second event or so.
 fn live(seed: u64, evict: Evict, behind: bool) -> Life {
-    let mut world = World::new(seed);
+    let world = World::new(seed);
+    let inbound = world.history.clone();
+    live_on(seed, world, EventId::NONE, inbound, evict, behind)
+}
+
+/// The same from a world on whose run is known to be complete through that event.
+fn live_on(
+    seed: u64,
+    mut world: World,
+    mut ran_through: EventId,
+    mut inbound: Vec<Event>,
+    evict: Evict,
+    behind: bool,
+) -> Life {
     let mut paused = Random::new(seed ^ 1);
     let mut evicted = Random::new(seed ^ 2);
-    let (mut guest, mut replay) = rehydrated(seed, &world.history, EventId::NONE);
-    let mut ran_through = EventId::NONE;
+    let (mut guest, mut replay) = rehydrated(seed, &world.history, ran_through);
     let mut batches = Vec::new();
-    let mut inbound = world.history.clone();
     loop {
-        // After its end from outside there is nothing to run for.
-        let can_run =
-            !world.state.is_closed() && (!behind || inbound[0].id == EventId(1) || paused.next_u64().is_multiple_of(2));
+        // After its end from outside there is nothing to run for, and a suspended instance does not run.
+        let may_run = !world.state.is_closed() && world.state.suspended.is_none();
+        let is_first = batches.is_empty();
+        let can_run = may_run && (!behind || is_first || paused.next_u64().is_multiple_of(2));
         let mut batch = Batch { inbound, turn: can_run.then_some(world.now), commands: Vec::new(), ran_through };
         if can_run {
             if evict == Evict::InTheMiddleOfEveryTurn {
@@ -410,7 +101,7 @@ fn live(seed: u64, evict: Evict, behind: bool) -> Life {
             batch.ran_through = ran_through;
             world.commit(batch.commands.clone());
             assert!(!returned || world.state.is_closed());
-            check_views(seed, &replay, &world.state);
+            check_views(seed, &replay, &world);
         }
         batches.push(batch);
         if world.state.is_closed() {
@@ -425,7 +116,8 @@ fn live(seed: u64, evict: Evict, behind: bool) -> Life {
 
 /// What the guest waits for in its own view is what the instance says is open, and no signal is in one
 /// place only.
-fn check_views(seed: u64, replay: &Replay, state: &InstanceState) {
+fn check_views(seed: u64, replay: &Replay, world: &World) {
+    let state = &world.state;
     if state.is_closed() {
         return;
     }
@@ -435,6 +127,7 @@ fn check_views(seed: u64, replay: &Replay, state: &InstanceState) {
     assert_eq!(unsettled, open, "seed {seed} at event {}", state.last);
     assert_eq!(replay.unsettled, unsettled.len(), "seed {seed}");
     assert_eq!(replay.signals.buffered(), state.buffered_signals(), "seed {seed} at event {}", state.last);
+    assert_eq!(world.post.locked(), replay.lock.into_iter().collect(), "seed {seed} at event {}", state.last);
 }
 
 // ---- the properties --------------------------------------------------------------------------------
@@ -463,11 +156,20 @@ fn a_history_replays_to_its_end_and_shows_the_guest_the_same() {
         assert_eq!(guest.seen[..life.seen.len()], life.seen, "seed {seed}");
         assert_eq!(replay.commands.len(), 0, "seed {seed}");
         let by_guest = life.history.last().unwrap().body.is_command();
-        if by_guest || !behind {
+        if by_guest || !(behind || was_suspended(&life.history)) {
             // Of a guest that was behind when its instance was terminated nothing more is known.
             assert_eq!((returned, replay.take_fresh()), (by_guest, vec![]), "seed {seed}");
         }
     }
+}
+
+fn was_suspended(history: &[Event]) -> bool {
+    let orders = history.iter().rev().find_map(|event| match event.body {
+        EventBody::InstanceSuspended { .. } => Some(true),
+        EventBody::InstanceResumed { .. } => Some(false),
+        _ => None,
+    });
+    orders.unwrap_or(false)
 }
 
 #[test]
@@ -538,6 +240,7 @@ fn the_stored_bytes_give_the_state_that_wrote_them() {
 fn the_random_worlds_show_every_event_and_every_answer() {
     let (mut events, mut answers) = (BTreeSet::new(), BTreeSet::new());
     let (mut late_commands, mut replayed) = (0, 0);
+    let mut messages = BTreeSet::new();
     for seed in 0..SEEDS {
         let life = live(seed, Evict::Never, seed % 2 == 0);
         replayed += life.history.len();
@@ -548,9 +251,11 @@ fn the_random_worlds_show_every_event_and_every_answer() {
             life.history.iter().filter(late).count()
         });
         answers.extend(life.world.answers);
+        messages.extend(life.world.post.kinds);
     }
     let events: Vec<&str> = events.into_iter().collect();
-    assert_eq!(events.len(), 20, "all but InstanceStopped, which the runtime makes: {events:?}");
+    assert_eq!(events.len(), 34, "all but InstanceStopped, of the runtime, and EventLeftOut, of a rewind: {events:?}");
+    assert_eq!(messages.len(), 11, "all kinds of messages: {messages:?}");
     let answers: Vec<String> = answers.into_iter().collect();
     expect_test::expect![[r#"
         Accepted with 1 events
@@ -564,4 +269,53 @@ fn the_random_worlds_show_every_event_and_every_answer() {
     .assert_eq(&(answers.join("\n") + "\n"));
     assert!(late_commands > 50, "commands issued before the guest saw a request to cancel: {late_commands}");
     assert!(replayed > 10_000, "{replayed} events");
+}
+
+/// Rewinds the run, and lets another guest live on from what was made of it.
+fn rewind_and_live_on(seed: u64, history: &[Event], now: Timestamp) -> Option<Life> {
+    let made = rewound(history, RunNumber::FIRST, now).ok()?;
+    // What the runtime knows of a run that nobody has run yet: a turn that left commands was complete.
+    let ran_through = made.iter().map(|event| event.cause).max().unwrap();
+    let world = World::of_made(seed, made, now);
+    let life = live_on(seed, world, ran_through, Vec::new(), Evict::Sometimes, seed % 4 < 2);
+    let (mut guest, mut replay) = rehydrated(seed, &life.history, life.ran_through);
+    guest.run(&mut replay).unwrap();
+    Some(life)
+}
+
+#[test]
+fn whatever_failed_goes_on_from_its_rewound_history_to_another_end() {
+    let (mut rewinds, mut ends) = (0, BTreeSet::new());
+    for seed in 0..SEEDS {
+        let mut life = live(seed, Evict::Never, seed % 2 == 0);
+        for _ in 0..3 {
+            let now = life.world.now.after(Nanos::from_secs(1_000));
+            let Some(next) = rewind_and_live_on(seed, &life.history, now) else { break };
+            life = next;
+            rewinds += 1;
+            ends.insert(life.history.last().unwrap().body.name());
+        }
+    }
+    assert!(rewinds > 100, "{rewinds}");
+    assert_eq!(ends.len(), 5, "{ends:?}");
+}
+
+#[test]
+fn a_run_that_the_host_stopped_anywhere_goes_on_from_its_rewound_history() {
+    let mut rewinds = 0;
+    for seed in 0..SEEDS / 4 {
+        let life = live(seed, Evict::Never, seed % 2 == 0);
+        let mut length = 0;
+        for batch in &life.batches[..life.batches.len() - 1] {
+            length += batch.inbound.len() + batch.commands.len();
+            let mut history = life.history[..length].to_vec();
+            let (id, time) = (EventId(history.last().unwrap().id.0 + 1), life.world.now);
+            let body =
+                EventBody::InstanceStopped { failure: Failure::new(FailureKind::Rejected, "trap", "it trapped") };
+            history.push(Event { id, time, cause: EventId::NONE, body });
+            let life = rewind_and_live_on(seed, &history, time.after(Nanos::from_secs(1_000)));
+            rewinds += usize::from(life.is_some());
+        }
+    }
+    assert!(rewinds > 1_000, "{rewinds}");
 }

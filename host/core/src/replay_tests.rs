@@ -1,141 +1,12 @@
 //! The guest's view of its history: what it sees, when, and what happens if it strays.
 //!
-//! The tests play the guest by hand. A [`Run`] is the host around it: it records inbound events, commits
-//! turns, and evicts.
+//! The tests play the guest by hand. A [`Run`] is the host around it.
 
 use super::*;
 use crate::ids::{AttemptNumber, Digest};
 use crate::retry::RetryPolicy;
-use expect_test::{Expect, expect};
-use std::ops::{Deref, DerefMut};
-
-struct Run {
-    replay: Replay,
-    history: Vec<Event>,
-    ran_through: EventId,
-    limits: Limits,
-    second: i64,
-}
-
-impl Deref for Run {
-    type Target = Replay;
-    fn deref(&self) -> &Replay {
-        &self.replay
-    }
-}
-
-impl DerefMut for Run {
-    fn deref_mut(&mut self) -> &mut Replay {
-        &mut self.replay
-    }
-}
-
-fn secs(secs: i64) -> Timestamp {
-    Timestamp(secs * 1_000_000_000)
-}
-
-fn origin() -> CallbackOrigin {
-    CallbackOrigin { base_url: "https://a.example".to_owned(), key_id: 1 }
-}
-
-fn started() -> Event {
-    let body = EventBody::InstanceStarted {
-        instance: "order-7".to_owned(),
-        workflow: "orders".to_owned(),
-        version: "1.2.0".to_owned(),
-        digest: Digest([7; 32]),
-        input: "{\"n\":1}".to_owned(),
-        seed: 42,
-    };
-    Event { id: EventId(1), time: secs(1), cause: EventId::NONE, body }
-}
-
-impl Run {
-    /// A new instance, its first turn under way in the second after it was started.
-    fn start() -> Run {
-        Run::with(Limits::default())
-    }
-
-    fn with(limits: Limits) -> Run {
-        let mut run = Run::of(vec![started()], EventId::NONE, limits);
-        run.begin_turn();
-        run
-    }
-
-    fn of(history: Vec<Event>, ran_through: EventId, limits: Limits) -> Run {
-        let replay = Replay::new(history.clone(), ran_through, limits.clone(), origin()).unwrap();
-        let second = history.last().unwrap().time.0 / 1_000_000_000;
-        Run { replay, history, ran_through, limits, second }
-    }
-
-    fn begin_turn(&mut self) {
-        self.second += 1;
-        self.replay.begin_turn(secs(self.second));
-    }
-
-    fn commit(&mut self) -> Vec<Event> {
-        let fresh = self.replay.take_fresh();
-        for event in &fresh {
-            assert_eq!(event.id, self.last_id().next(), "ids have no gaps");
-            self.history.push(event.clone());
-        }
-        self.ran_through = self.replay.ran_through();
-        fresh
-    }
-
-    fn last_id(&self) -> EventId {
-        self.history.last().map_or(EventId::NONE, |event| event.id)
-    }
-
-    /// Commits the turn, then records an inbound event that the guest can't see yet.
-    fn record(&mut self, body: EventBody) -> EventId {
-        self.commit();
-        self.second += 1;
-        let event = Event { id: self.last_id().next(), time: secs(self.second), cause: EventId::NONE, body };
-        self.history.push(event.clone());
-        self.replay.push_inbound(event);
-        self.last_id()
-    }
-
-    /// Records an inbound event and lets the guest go on with it; gives whether its wait is satisfied.
-    fn inbound(&mut self, body: EventBody) -> bool {
-        self.record(body);
-        self.begin_turn();
-        self.replay.unblock().unwrap()
-    }
-
-    /// Drops the guest after its turn was committed and brings another one to the start.
-    fn evicted(mut self) -> Run {
-        self.commit();
-        self.crashed()
-    }
-
-    /// Drops the guest in the middle of its turn, as when the host dies. The clock goes on.
-    fn crashed(self) -> Run {
-        Run { second: self.second, ..Run::of(self.history, self.ran_through, self.limits) }
-    }
-
-    fn activity(&mut self, name: &str) -> EventId {
-        self.replay.schedule_activity(name.to_owned(), "1".to_owned(), ActivityOptions::default()).unwrap()
-    }
-
-    fn timer(&mut self, second: i64) -> EventId {
-        self.replay.start_timer(secs(second)).unwrap()
-    }
-
-    fn signal(&mut self, name: &str) -> EventId {
-        self.replay.next_signal(name.to_owned()).unwrap()
-    }
-
-    fn wait_for(&mut self, op: EventId) -> bool {
-        self.replay.wait(WaitMode::Any, &[op])
-    }
-
-    fn finish(&mut self) -> Vec<Event> {
-        self.replay.finish(Ok("null".to_owned())).unwrap();
-        self.commit()
-    }
-}
+use crate::testing::{Run, check_divergence, decoded, limit_name, origin, secs, started};
+use expect_test::expect;
 
 fn completed(op: EventId) -> EventBody {
     let (attempt, started) = (AttemptNumber::FIRST, secs(1));
@@ -169,23 +40,6 @@ fn cancelled(message: &str) -> Option<Outcome> {
 
 const BY_WORKFLOW: &str = "the workflow cancelled the operation";
 
-fn check_divergence(stop: Result<impl std::fmt::Debug, Stop>, expected: Expect) {
-    match stop {
-        Err(Stop::Diverged(found)) => {
-            let Divergence { event, expected: wanted, got } = *found;
-            expected.assert_eq(&format!("event {event}\nexpected {wanted}\ngot {got}\n"));
-        }
-        other => panic!("no divergence: {other:?}"),
-    }
-}
-
-fn limit_name<T: std::fmt::Debug>(result: Result<T, Stop>) -> String {
-    match result {
-        Err(Stop::Limit(limit)) => limit.name,
-        other => panic!("no limit was reached: {other:?}"),
-    }
-}
-
 // ---- the ordinary way ------------------------------------------------------------------------------
 
 #[test]
@@ -211,6 +65,7 @@ fn who_is_running_comes_from_the_first_event() {
         workflow: "orders".to_owned(),
         version: "1.2.0".to_owned(),
         input: "{\"n\":1}".to_owned(),
+        rewound_from: None,
     };
     assert_eq!(*run.started(), expected);
 }
@@ -339,6 +194,18 @@ fn wait_any_gives_the_order_in_which_they_settled() {
     assert_eq!(run.settled_among(&[ops[1], ops[0], ops[1]]), [1, 0, 2], "named twice, given twice");
     assert!(run.wait(WaitMode::Any, &ops), "a wait for what has settled does not wait");
     assert!(!run.is_waiting());
+}
+
+#[test]
+fn a_wait_that_is_made_up_of_several_is_satisfied_by_any_of_them() {
+    for first in [0, 1, 2] {
+        let mut run = Run::start();
+        let ops = [run.timer(10), run.timer(10), run.timer(10)];
+        run.clear_wait();
+        ops.iter().for_each(|op| run.wait_also(*op));
+        assert_eq!(run.waiting_on(), ops);
+        assert!(run.inbound(fired(ops[first])), "timer {first} of a poll");
+    }
 }
 
 #[test]
@@ -1346,16 +1213,14 @@ fn hex(bytes: &[u8]) -> String {
 /// replay it has lost the instances of its users; a new format gets a file of its own beside it.
 const ORDER_V1: &str = include_str!("../tests/corpus/order-v1.txt");
 
-fn stored(text: &str) -> Vec<Event> {
-    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-    let bytes = |line: &str| line.chars().collect::<Vec<_>>().chunks(2).map(byte).collect::<Vec<u8>>();
-    (1..).map(EventId).zip(text.lines()).map(|(id, line)| Event::decode(id, &bytes(line)).unwrap()).collect()
-}
+/// The same history as format 2 stores it.
+const ORDER_V2: &str = include_str!("../tests/corpus/order-v2.txt");
 
 #[test]
 fn a_history_that_an_earlier_build_stored_replays_to_its_end() {
-    let history = stored(ORDER_V1);
+    let history = decoded(ORDER_V1);
     assert_eq!(history.len(), 15);
+    assert_eq!(decoded(ORDER_V2), history, "another format says the same");
     for through in history.iter().filter(|event| !event.body.is_command()).map(|event| event.id) {
         // Stopped at any commit, and at its end.
         let known = |event: &Event| if event.body.is_command() { event.cause <= through } else { event.id <= through };
@@ -1369,5 +1234,5 @@ fn a_history_that_an_earlier_build_stored_replays_to_its_end() {
 #[test]
 fn the_history_of_today_is_the_stored_one() {
     let lines: String = order_history().iter().map(|event| hex(&event.encode()) + "\n").collect();
-    assert_eq!(lines, ORDER_V1, "commands or bytes changed: stored instances would diverge");
+    assert_eq!(lines, ORDER_V2, "commands or bytes changed: stored instances would diverge");
 }

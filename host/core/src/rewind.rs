@@ -27,7 +27,7 @@ pub enum NotRewound {
     /// The run has not failed.
     #[error("only an instance that has failed can be rewound")]
     NotFailed,
-    /// Nothing failed but the workflow itself.
+    /// Nothing failed that the workflow had seen; it failed by itself.
     #[error(
         "no activity, child or call of it failed, so the workflow would fail again in the same way; restart it instead"
     )]
@@ -36,14 +36,14 @@ pub enum NotRewound {
 
 /// The history of the new run, made of that of the failed run `run`, at `now`.
 pub fn rewound(history: &[Event], run: RunNumber, now: Timestamp) -> Result<Vec<Event>, NotRewound> {
-    let stopped = match history.last().map(|event| &event.body) {
-        Some(EventBody::InstanceFailed { .. }) => false,
-        Some(EventBody::InstanceStopped { .. }) => true,
-        _ => return Err(NotRewound::NotFailed),
-    };
+    let last = history.last().ok_or(NotRewound::NotFailed)?;
     let failures: BTreeMap<EventId, EventId> = history.iter().filter_map(failure).collect();
-    if failures.is_empty() && !stopped {
-        return Err(NotRewound::NothingFailed);
+    match &last.body {
+        EventBody::InstanceStopped { .. } => {}
+        // What failed after the last thing that the workflow had seen is not why it failed.
+        EventBody::InstanceFailed { .. } if failures.keys().any(|failed| *failed <= last.cause) => {}
+        EventBody::InstanceFailed { .. } => return Err(NotRewound::NothingFailed),
+        _ => return Err(NotRewound::NotFailed),
     }
     let undone = Undone::new(history, failures);
     let mut made: Vec<Event> = history.iter().map(|event| undone.event(event, run, now)).collect();
@@ -155,3 +155,7 @@ fn about(body: &EventBody) -> Option<EventId> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "rewind_tests.rs"]
+mod tests;

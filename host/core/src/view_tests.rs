@@ -14,7 +14,7 @@ fn secs(secs: i64) -> Timestamp {
 
 /// An instance after these events, each recorded at that second.
 fn after(events: Vec<(i64, EventBody)>) -> InstanceState {
-    let mut state = InstanceState::new(RunNumber::FIRST, 10);
+    let mut state = InstanceState::new(crate::ids::RunNumber::FIRST, 10);
     for (at, body) in events {
         let event = state.next_event(body, secs(at));
         state.apply(&event, &mut Vec::new());
