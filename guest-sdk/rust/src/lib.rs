@@ -51,6 +51,7 @@ mod activity_call;
 mod bindings;
 mod context;
 mod failure;
+mod first;
 mod host;
 #[cfg(all(feature = "http", target_family = "wasm"))]
 pub mod http;
@@ -59,6 +60,7 @@ mod operation;
 mod panics;
 mod reactor;
 mod retry;
+mod saga;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod time;
@@ -74,6 +76,7 @@ pub use http_call::{HttpRequest, HttpResponse, StatusPattern};
 pub use operation::{All, Callback, Elapsed, Operation, Timeout};
 pub use rehydrate_macros::{activity, workflow};
 pub use retry::{ActivityOptions, RetryPolicy};
+pub use saga::Saga;
 pub use time::{InvalidTimestamp, Timestamp};
 
 /// Offers activities: the one macro of an activity component. Each is a function with
