@@ -39,6 +39,9 @@
 //! **Failures.** Bodies return `Result<T, E>` with `E: Into<Failure>`. A panic is a failure too, with its
 //! message: a hook writes it to the instance's log as `panicked at <place>: <message>`, where the host finds it.
 //!
+//! **Undoing.** [`Context::saga`] undoes the steps that were done when a later one fails or the instance is asked
+//! to cancel.
+//!
 //! **Tests.** In a native build a workflow runs against [`testing::TestHost`], in virtual time.
 
 // The generated bindings name this crate by its name, inside it too.

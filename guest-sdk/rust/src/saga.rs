@@ -105,7 +105,9 @@ impl<'a> Saga<'a> {
     ///
     /// This is for an action that has no effect unless it succeeds. One that failed, timed out or was cancelled may
     /// have had its effect all the same, such as a charge whose answer was lost: register how to undo that with
-    /// [`compensate`](Saga::compensate), before the action.
+    /// [`compensate`](Saga::compensate), before the action. The same holds for steps that run at once under
+    /// `try_join!`: where one fails the others are dropped, and a step that is dropped registers nothing. `join!` waits
+    /// for all.
     ///
     /// Errors: the action's; kind `cancelled`, without polling it, once the instance was asked to cancel.
     pub async fn step<T, F>(

@@ -115,11 +115,16 @@ async fn an_order_cancelled_while_it_is_packed_is_called_back_and_paid_back() {
 #[tokio::test]
 async fn a_refund_that_is_refused_is_told_beside_the_cause_and_the_goods_go_back() {
     let client = client().await;
-    let shop = shop_that_ships_nothing(|_| Reply::json(403, &json!({ "code": "no-refunds", "message": "never" }))).await;
+    let shop =
+        shop_that_ships_nothing(|_| Reply::json(403, &json!({ "code": "no-refunds", "message": "never" }))).await;
     let id = client.started("order-saga", &order(shop.url(), json!({}))).await;
     let status = client.over(&id).await;
     let failure = &status["failure"];
-    assert_eq!((&status["state"], &failure["code"]), (&json!("failed"), &json!("saga.compensation-failed")), "{status:#}");
+    assert_eq!(
+        (&status["state"], &failure["code"]),
+        (&json!("failed"), &json!("saga.compensation-failed")),
+        "{status:#}"
+    );
     let details = &failure["details"];
     assert_eq!((&details["cause"]["code"], &details["undone"]), (&json!("no-van"), &json!(["ship", "reserve"])));
     let failed = &details["failed"][0];
@@ -204,7 +209,8 @@ async fn a_chain_ends_with_the_failure_of_its_link_and_survives_one_that_passes(
 #[tokio::test]
 async fn fan_out_fan_in_sums_up_what_it_can_have_and_tells_of_the_rest() {
     let (client, site) = (client().await, pages().await);
-    let urls: Vec<String> = (1..=20).map(|n| format!("{}/{n}", site.url())).chain([format!("{}/x", site.url())]).collect();
+    let urls: Vec<String> =
+        (1..=20).map(|n| format!("{}/{n}", site.url())).chain([format!("{}/x", site.url())]).collect();
     let id = client.started("fan-out-fan-in", &json!(urls)).await;
     let status = client.over(&id).await;
     let output = &status["output"];
@@ -216,7 +222,12 @@ async fn fan_out_fan_in_sums_up_what_it_can_have_and_tells_of_the_rest() {
 }
 
 /// Starts `async-http` over two pages, waiting for its result as long as told.
-async fn start_async(client: &Client, site: &Sink, pause_seconds: u32, wait_seconds: f64) -> rehydrate_blackbox::Answer {
+async fn start_async(
+    client: &Client,
+    site: &Sink,
+    pause_seconds: u32,
+    wait_seconds: f64,
+) -> rehydrate_blackbox::Answer {
     let urls = [3, 4].map(|n| format!("{}/{n}", site.url()));
     let request = json!({ "workflow": "async-http", "input": { "urls": urls, "pause_seconds": pause_seconds } });
     client.post(&format!("/v1/instances?wait_seconds={wait_seconds}"), &request).await
@@ -289,9 +300,7 @@ async fn a_monitor_gives_up_at_its_deadline_and_says_what_it_saw() {
 
 /// Asks ann for that long, then bob for ten minutes.
 fn approval(inbox: &Sink, ann_seconds: f64) -> Value {
-    let approver = |name: &str, seconds: f64| {
-        json!({ "name": name, "notify_url": format!("{}/{name}", inbox.url()), "wait_seconds": seconds })
-    };
+    let approver = |name: &str, seconds: f64| json!({ "name": name, "notify_url": format!("{}/{name}", inbox.url()), "wait_seconds": seconds });
     json!({ "request": { "cents": 120_000 }, "approvers": [approver("ann", ann_seconds), approver("bob", 600.0)] })
 }
 
