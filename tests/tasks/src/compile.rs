@@ -40,11 +40,9 @@ pub fn run_cargo(workspace: &Workspace, environment: &Environment, arguments: &[
 /// The programs of this machine: the host and the services of the samples.
 pub fn programs(workspace: &Workspace, environment: &Environment) -> anyhow::Result<()> {
     if workspace.is_warm() {
-        say("building the host and the services of the samples");
+        say("building the host and the samples' services");
     } else {
-        say(
-            "building the host and the services of the samples; the first time this compiles RocksDB (C++) and wasmtime,",
-        );
+        say("building the host and the samples' services; the first time this compiles RocksDB (C++) and wasmtime,");
         say("which takes about 15 minutes on 2 cores and is done once");
     }
     run_cargo(workspace, environment, &PROGRAMS)
