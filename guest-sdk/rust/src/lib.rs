@@ -42,6 +42,9 @@
 //! **Failures.** Bodies return `Result<T, E>` with `E: Into<Failure>`. A panic is a failure too, with its
 //! message: a hook writes it to the instance's log as `panicked at <place>: <message>`, where the host finds it.
 //!
+//! **Undoing.** [`Context::saga`] undoes the steps that were done when a later one fails or the instance is asked
+//! to cancel.
+//!
 //! **Tests.** In a native build a workflow runs against [`testing::TestHost`], in virtual time.
 
 // The generated bindings and the macros name this crate by its name, inside it too.
@@ -58,6 +61,7 @@ mod delivery;
 mod entity;
 mod entity_ref;
 mod failure;
+mod first;
 mod host;
 #[cfg(all(feature = "http", target_family = "wasm"))]
 pub mod http;
@@ -66,6 +70,7 @@ mod operation;
 mod panics;
 mod reactor;
 mod retry;
+mod saga;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod time;
@@ -85,6 +90,7 @@ pub use http_call::{HttpRequest, HttpResponse, StatusPattern};
 pub use operation::{All, Callback, Elapsed, Operation, Timeout};
 pub use rehydrate_macros::{activity, entity, workflow};
 pub use retry::{ActivityOptions, RetryPolicy};
+pub use saga::Saga;
 pub use time::{InvalidTimestamp, Timestamp};
 
 /// Offers activities: the one macro of an activity component. Each is a function with

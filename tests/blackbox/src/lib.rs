@@ -9,11 +9,13 @@ pub mod host;
 pub mod job_service;
 pub mod process;
 pub mod programs;
+pub mod shop_service;
 pub mod sink;
 pub mod wait;
 
 pub use client::{Answer, Client};
 pub use host::{Host, HostSettings};
 pub use job_service::JobService;
+pub use shop_service::ShopService;
 pub use sink::Sink;
 pub use wait::{eventually, within};

@@ -5,7 +5,7 @@
 //! service calls, finds nobody, tries again; the host comes back on the same data, takes the callback, and
 //! the workflow completes. Any other outcome is an error.
 
-use crate::compile::{programs, sample};
+use crate::compile::{demo_sample, programs};
 use crate::process::{Server, temporary_directory};
 use crate::workspace::Workspace;
 use crate::{prerequisites, say};
@@ -29,7 +29,7 @@ pub fn run(install: bool) -> anyhow::Result<()> {
     let environment = prerequisites::check(install)?;
     let workspace = Workspace::find()?;
     programs(&workspace, &environment)?;
-    sample(&workspace, &environment)?;
+    demo_sample(&workspace, &environment)?;
     let stage = Stage::new(workspace)?;
     let (service, service_url) = stage.start_job_service()?;
     let host = stage.start_host()?;

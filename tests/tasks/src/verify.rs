@@ -1,6 +1,6 @@
 //! `cargo verify`: all tests. `cargo lint`: formatting and clippy.
 
-use crate::compile::{guests, programs, run_cargo, sample};
+use crate::compile::{guests, programs, run_cargo, samples};
 use crate::instructions;
 use crate::prerequisites::{self, Environment};
 use crate::say;
@@ -14,7 +14,7 @@ pub fn run(install: bool) -> anyhow::Result<()> {
     let environment = prerequisites::check(install)?;
     let workspace = Workspace::find()?;
     programs(&workspace, &environment)?;
-    sample(&workspace, &environment)?;
+    samples(&workspace, &environment)?;
     guests(&workspace, &environment)?;
     say("running all tests");
     run_cargo(&workspace, &environment, &["test", "--release", "--workspace"])?;
