@@ -8,7 +8,7 @@ use crate::rows::{
     Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow,
     TimerRow, UnderWay, log_trim_target,
 };
-use crate::{Store, StoreOptions};
+use crate::{ScheduleRow, Store, StoreOptions};
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,6 +31,7 @@ struct Inner {
     dedup: BTreeMap<(String, String), DedupRow>,
     blobs: BTreeMap<Digest, Vec<u8>>,
     deployments: Vec<DeploymentRow>,
+    schedules: BTreeMap<String, ScheduleRow>,
 }
 
 #[derive(Default)]
@@ -255,6 +256,27 @@ impl Store for MemoryStore {
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         Ok(self.lock().deployments.clone())
+    }
+
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.lock().schedules.insert(row.name.clone(), row.clone());
+        Ok(())
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        Ok(self.lock().schedules.get(name).cloned())
+    }
+
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        let inner = self.lock();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = inner.schedules.range::<str, _>((from, Bound::Unbounded)).take(limit);
+        Ok(wanted.map(|(_, row)| row.clone()).collect())
+    }
+
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.lock().schedules.remove(name);
+        Ok(())
     }
 
     fn bytes_written(&self) -> u64 {

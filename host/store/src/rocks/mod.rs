@@ -10,7 +10,7 @@ mod recent;
 mod settings;
 mod write;
 
-use crate::Store;
+use crate::{ScheduleRow, Store};
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::mark::Marker;
 use crate::rows::{
@@ -184,6 +184,22 @@ impl Store for RocksStore {
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.read_deployments()
+    }
+
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.write_schedule(row)
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        self.row(Family::Schedules, name.as_bytes(), || format!("the schedule `{name}`"))
+    }
+
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read_schedules(after, limit)
+    }
+
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.delete_schedule(name)
     }
 
     fn bytes_written(&self) -> u64 {

@@ -29,12 +29,14 @@ pub(crate) enum Family {
     Blobs,
     /// Name and version to the row.
     Deployments,
+    /// A schedule's name to its row.
+    Schedules,
     /// What the database says of itself.
     Meta,
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 11] = [
+    pub(crate) const ALL: [Family; 12] = [
         Family::Events,
         Family::Instances,
         Family::Index,
@@ -45,6 +47,7 @@ impl Family {
         Family::DedupTimes,
         Family::Blobs,
         Family::Deployments,
+        Family::Schedules,
         Family::Meta,
     ];
 
@@ -60,6 +63,7 @@ impl Family {
             Family::DedupTimes => "dedup-times",
             Family::Blobs => "blobs",
             Family::Deployments => "deployments",
+            Family::Schedules => "schedules",
             Family::Meta => "meta",
         }
     }

@@ -11,6 +11,7 @@ use crate::codec::encode;
 use crate::error::{CommitError, StoreError};
 use crate::keys::{self, wide};
 use crate::record;
+use crate::schedules::ScheduleRow;
 use crate::rows::{Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, PutDeployment, UnderWay, log_trim_target};
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
@@ -136,6 +137,20 @@ impl RocksStore {
         self.write_synced(&mut state, write, "a deployment")?;
         state.deployments = order;
         Ok(PutDeployment::Created)
+    }
+
+    pub(super) fn write_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        let mut state = self.lock_writes()?;
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(Family::Schedules)?, row.name.as_bytes(), encode("a schedule", row)?);
+        self.write_synced(&mut state, write, "a schedule")
+    }
+
+    pub(super) fn delete_schedule(&self, name: &str) -> Result<(), StoreError> {
+        let mut state = self.lock_writes()?;
+        let mut write = WriteBatch::default();
+        write.delete_cf(self.family(Family::Schedules)?, name.as_bytes());
+        self.write_synced(&mut state, write, "the dropping of a schedule")
     }
 }
 
