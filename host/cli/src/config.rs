@@ -79,6 +79,7 @@ struct RuntimeTable {
     free_mb_min: u64,
     idempotency_retention_hours: u64,
     shutdown_grace_ms: u64,
+    schedules_max: usize,
 }
 
 impl Default for RuntimeTable {
@@ -94,6 +95,7 @@ impl Default for RuntimeTable {
             free_mb_min: 256,
             idempotency_retention_hours: 24 * 7,
             shutdown_grace_ms: 10_000,
+            schedules_max: 10_000,
         }
     }
 }
@@ -221,6 +223,7 @@ impl Settings {
             compile_timeout: Nanos::from_millis(self.runtime.compile_timeout_ms),
             free_bytes_min: self.runtime.free_mb_min.saturating_mul(1 << 20),
             idempotency_retention: Nanos::from_secs(self.runtime.idempotency_retention_hours.saturating_mul(3_600)),
+            schedules_max: self.runtime.schedules_max,
             outbound: OutboundClient::new(&self.outbound, secrets, self.outbound_limits.clone())?,
         })
     }

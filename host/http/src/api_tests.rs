@@ -38,6 +38,7 @@ async fn runtime(dir: &Path) -> Runtime {
         compile_timeout: Nanos::from_secs(10),
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
+        schedules_max: 10,
         outbound: outbound.expect("a client"),
     };
     let on_fatal = Arc::new(|reason: String| panic!("{reason}"));

@@ -2,7 +2,7 @@
 //!
 //! `openapi.json` beside this crate is its golden copy: a change of the API shows in it, or the test fails.
 
-use crate::admin::{components, history, host, instances, messages};
+use crate::admin::{components, history, host, instances, messages, schedules};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -24,6 +24,8 @@ const PROBLEM: &str = "application/problem+json";
         instances::replay,
         history::history, history::follow, history::log,
         messages::signal, messages::cancel, messages::terminate,
+        schedules::put, schedules::list, schedules::show, schedules::delete, schedules::pause, schedules::resume,
+        schedules::trigger,
         host::health, host::ready, host::stats, host::openapi,
     ),
     components(schemas(crate::events::Event, crate::events::Body)),
@@ -48,7 +50,7 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, openapi: &mut OpenApi) {
         for item in openapi.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.put, &mut item.post];
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
             for operation in operations.into_iter().flatten() {
                 let responses = &mut operation.responses.responses;
                 responses.insert("default".to_owned(), problem("Any other error."));

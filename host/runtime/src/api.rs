@@ -34,6 +34,8 @@ pub struct RuntimeConfig {
     pub free_bytes_min: u64,
     /// How long an `Idempotency-Key` is remembered.
     pub idempotency_retention: Nanos,
+    /// How many schedules there may be.
+    pub schedules_max: usize,
     /// The way out for activities: where they may connect to, and the secrets they may use.
     pub outbound: OutboundClient,
 }

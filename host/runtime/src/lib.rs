@@ -20,6 +20,7 @@ pub mod outbound;
 mod replay_check;
 mod residents;
 mod runtime;
+mod schedules;
 mod timers;
 mod tokens;
 mod turn;
@@ -32,6 +33,7 @@ pub use api::{
 pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
 pub use runtime::Runtime;
+pub use schedules::{PutSchedule, ScheduleDetail};
 pub use tokens::mask_tokens;
 
 /// The core's types that the runtime's own are made of.

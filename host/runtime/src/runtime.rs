@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, internal};
 use crate::commit::Commits;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
+use crate::schedules::{self, Schedules};
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
 use crate::{clock, identity, load, replay_check, timers};
@@ -36,6 +37,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct Runtime {
     instances: Arc<Instances>,
+    schedules: Arc<Schedules>,
     loops: Arc<Vec<JoinHandle<()>>>,
 }
 
@@ -49,9 +51,12 @@ impl Runtime {
     ) -> Result<Runtime, RuntimeError> {
         let instances = Arc::new(Instances::new(parts(config, store.clone(), on_fatal)?));
         recover(&instances)?;
+        let schedules = Arc::new(Schedules::open(&*store)?);
         let timer_loop = timers::run(store, instances.clone(), instances.timers.clone());
-        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances.clone()))];
-        Ok(Runtime { instances, loops: Arc::new(loops) })
+        let runtime = Runtime { instances: instances.clone(), schedules, loops: Arc::default() };
+        let schedule_loop = schedules::run(runtime.clone());
+        let loops = vec![tokio::spawn(timer_loop), tokio::spawn(housekeeping(instances)), tokio::spawn(schedule_loop)];
+        Ok(Runtime { loops: Arc::new(loops), ..runtime })
     }
 
     /// Takes no new work, interrupts attempts (they run again at the next start), waits at most `grace` for
@@ -59,6 +64,7 @@ impl Runtime {
     pub async fn shutdown(&self, grace: Duration) {
         self.instances.admission.drain();
         self.loops.iter().for_each(JoinHandle::abort);
+        self.schedules.stop();
         self.instances.workers.interrupt_all();
         if tokio::time::timeout(grace, self.instances.settled()).await.is_err() {
             tracing::warn!("turns were still under way when the host stopped; they are taken again at its next start");
@@ -68,6 +74,14 @@ impl Runtime {
         if stopped.is_err() {
             tracing::error!("the commit thread could not be stopped");
         }
+    }
+
+    pub(crate) fn instances(&self) -> &Arc<Instances> {
+        &self.instances
+    }
+
+    pub(crate) fn schedules(&self) -> &Arc<Schedules> {
+        &self.schedules
     }
 
     /// Deploys a component.
@@ -137,7 +151,7 @@ impl Runtime {
         crate::actor::repeated(&row, &known, fingerprint).map(Some)
     }
 
-    fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
+    pub(crate) fn check_payload(&self, what: &str, bytes: usize) -> Result<(), RuntimeError> {
         let checked = self.instances.config.limits.check_payload(what, bytes);
         checked.map_err(|error| RuntimeError::new(ErrorKind::TooLarge, "limit.payload-bytes", error.to_string()))
     }
@@ -518,7 +532,7 @@ fn no_run(row: &InstanceRow, run: RunNumber) -> RuntimeError {
     RuntimeError::new(ErrorKind::NotFound, "run.not-found", message)
 }
 
-fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
+pub(crate) fn check_json(what: &str, text: &str) -> Result<(), RuntimeError> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| {
         RuntimeError::new(
             ErrorKind::Invalid,
@@ -532,8 +546,8 @@ fn random_seed() -> Result<u64, RuntimeError> {
     getrandom::u64().map_err(|error| internal(&format!("the system gives no random numbers: {error}")))
 }
 
-/// A reason for people, at most this long.
-fn shortened(reason: String) -> String {
+/// A reason or note for people, at most this long.
+pub(crate) fn shortened(reason: String) -> String {
     const REASON_CHARS_MAX: usize = 1024;
     reason.chars().take(REASON_CHARS_MAX).collect()
 }

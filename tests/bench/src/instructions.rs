@@ -80,6 +80,7 @@ fn config(directory: &Path) -> anyhow::Result<RuntimeConfig> {
         compile_timeout: Nanos::from_secs(600),
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
+        schedules_max: 10,
         outbound,
     })
 }

@@ -4,6 +4,9 @@
 
 mod event;
 mod instance;
+mod page;
+mod schedule;
 
 pub use event::event;
 pub use instance::{end, instance, log_line, replay, started};
+pub use schedule::{schedule, workflow};

@@ -7,6 +7,7 @@ pub mod history;
 pub mod host;
 pub mod instances;
 pub mod messages;
+pub mod schedules;
 
 use crate::auth::{Guard, TOKEN_CHARS_MIN};
 use crate::body::{self, BodySize, BodyTime};
@@ -150,6 +151,11 @@ fn router(admin: Admin, guard: Arc<Guard>) -> Router {
         .route("/v1/instances/{id}/signals/{name}", post(messages::signal))
         .route("/v1/instances/{id}/cancel", post(messages::cancel))
         .route("/v1/instances/{id}/terminate", post(messages::terminate))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/{name}", put(schedules::put).get(schedules::show).delete(schedules::delete))
+        .route("/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/v1/schedules/{name}/trigger", post(schedules::trigger))
         .route("/v1/health", get(host::health))
         .route("/v1/ready", get(host::ready))
         .route("/v1/stats", get(host::stats))

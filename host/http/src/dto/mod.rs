@@ -7,6 +7,7 @@
 
 mod instance;
 mod requests;
+mod schedules;
 
 pub use instance::{
     Activity, Attempt, Component, ComponentList, Divergence, Failure, Health, InstanceList, InstanceProblem,
@@ -15,6 +16,9 @@ pub use instance::{
 pub use requests::{
     ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,
     Taken,
+};
+pub use schedules::{
+    CatchUp, Note, Overlap, PutSchedule, Schedule, ScheduleError, ScheduleList, ScheduleSummary, ScheduledInstance,
 };
 
 #[cfg(test)]

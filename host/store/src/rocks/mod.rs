@@ -10,12 +10,12 @@ mod recent;
 mod settings;
 mod write;
 
-use crate::{ScheduleRow, Store};
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::mark::Marker;
 use crate::rows::{
     Batch, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow, TimerRow,
 };
+use crate::{ScheduleRow, Store};
 use recent::RecentRuns;
 use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{ColumnFamily, DB};

@@ -7,10 +7,10 @@ use crate::codec::decode;
 use crate::error::StoreError;
 use crate::keys::{self, INDEX_BYTES, RUN_BYTES, TIMER_BYTES};
 use crate::record;
-use crate::schedules::ScheduleRow;
 use crate::rows::{
     Cursor, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine, RowIndexKeys, TaskRow, TimerRow,
 };
+use crate::schedules::ScheduleRow;
 use rehydrate_core::{EventId, InstanceKey, RunNumber, Timestamp};
 use rocksdb::{DB, DBIteratorWithThreadMode, DBPinnableSlice, IteratorMode, ReadOptions, SnapshotWithThreadMode};
 use serde::de::DeserializeOwned;

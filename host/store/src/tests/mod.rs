@@ -9,8 +9,8 @@ mod differential;
 mod open;
 
 use crate::{
-    Batch, CatchUp, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, Overlap, RocksStore, ScheduleError,
-    ScheduleRow, ScheduleSpec, ScheduledRun, Store, StoreOptions, TaskRow, TimerRow, UnderWay,
+    Batch, CatchUp, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, Overlap, RocksStore,
+    ScheduleError, ScheduleRow, ScheduleSpec, ScheduledRun, Store, StoreOptions, TaskRow, TimerRow, UnderWay,
 };
 use rehydrate_core::{Digest, EventId, InstanceKey, Nanos, RunNumber, TimerPurpose, Timestamp};
 use std::path::Path;

@@ -16,4 +16,5 @@ mod listeners;
 mod messages;
 mod replay;
 mod restart;
+mod schedules;
 mod start;
