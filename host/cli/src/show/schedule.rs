@@ -106,6 +106,22 @@ mod tests {
             "fired": 28, "skipped": 1, "missed": 2, "failed": 1
         }"#;
         expect![[r#"
+            nightly  0 2 * * *  Europe/Stockholm
+            note      since \u{1b}[2J May
+            starts    report@(newest)
+            input     {"z":1}
+            policy    overlap: buffer-one; catch-up: all up to 60 s late
+            limits    until 2026-12-31T00:00:00.000Z, 7 more runs, up to 1.5 s later
+            created   2026-01-01T00:00:00.000Z
+            updated   2026-01-02T00:00:00.000Z
+            counts    28 fired, 1 skipped, 2 missed, 1 failed
+            last      nightly-x (run 1), started 2026-01-30T01:00:00.250Z, triggered
+            error     2026-01-29T01:00:00.100Z, due 2026-01-29T01:00:00.000Z: free some space [host.disk-full]
+            waits     what was due 2026-01-31T01:00:00.000Z waits for what runs to end
+            running
+              nightly-2026-01-30T01:00:00Z (run 1), started 2026-01-30T01:00:00.250Z, due 2026-01-30T01:00:00.000Z
+            next
+              2026-02-01T01:00:00.000Z
         "#]]
         .assert_eq(&schedule(&serde_json::from_str(json).expect("a schedule")));
     }
