@@ -105,6 +105,10 @@ pub trait Store: Send + Sync + 'static {
     /// Keeps a schedule in place of what was there under its name, durably.
     fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError>;
 
+    /// The same, but not synced: a power cut may bring back the row that was there before. For steps that are taken
+    /// again from there to the same end.
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError>;
+
     /// The schedule of that name.
     fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError>;
 

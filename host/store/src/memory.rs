@@ -263,6 +263,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.put_schedule(row)
+    }
+
     fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
         Ok(self.lock().schedules.get(name).cloned())
     }

@@ -187,7 +187,11 @@ impl Store for RocksStore {
     }
 
     fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
-        self.write_schedule(row)
+        self.write_schedule(row, true)
+    }
+
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.write_schedule(row, false)
     }
 
     fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {

@@ -139,11 +139,14 @@ impl RocksStore {
         Ok(PutDeployment::Created)
     }
 
-    pub(super) fn write_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+    pub(super) fn write_schedule(&self, row: &ScheduleRow, synced: bool) -> Result<(), StoreError> {
         let mut state = self.lock_writes()?;
         let mut write = WriteBatch::default();
         write.put_cf(self.family(Family::Schedules)?, row.name.as_bytes(), encode("a schedule", row)?);
-        self.write_synced(&mut state, write, "a schedule")
+        if synced {
+            return self.write_synced(&mut state, write, "a schedule");
+        }
+        self.write(write, &WriteOptions::default(), "a schedule")
     }
 
     pub(super) fn delete_schedule(&self, name: &str) -> Result<(), StoreError> {

@@ -119,6 +119,9 @@ impl Store for Gated {
     fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
         self.inner.put_schedule(row)
     }
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.inner.advance_schedule(row)
+    }
     fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
         self.inner.schedule(name)
     }

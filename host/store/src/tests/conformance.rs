@@ -377,6 +377,8 @@ conformance! {
         let other = ScheduleRow { paused: false, waiting: None, running: Vec::new(), ..schedule("a") };
         store.put_schedule(&other).unwrap();
         assert_eq!(store.schedule("a").unwrap(), Some(other));
+        store.advance_schedule(&schedule("a")).unwrap();
+        assert_eq!(store.schedule("a").unwrap(), Some(schedule("a")));
         store.drop_schedule("a").unwrap();
         store.drop_schedule("a").unwrap();
         assert_eq!(store.schedule("a").unwrap(), None);
