@@ -7,7 +7,7 @@ use crate::api::{ConflictPolicy, ReusePolicy, StartRequest};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::runtime::Runtime;
 use crate::{clock, identity};
-use rehydrate_core::{Nanos, RunNumber, Timestamp};
+use rehydrate_core::{RunNumber, Timestamp};
 use rehydrate_store::{ScheduleError, ScheduleRow, ScheduledRun, Store};
 use std::sync::Arc;
 use tokio::task::block_in_place;
@@ -63,13 +63,9 @@ pub async fn look_at(runtime: &Runtime, name: &str) {
         }
         Err(error) => {
             tracing::error!(schedule = name, %error, "a schedule could not be looked at; it is tried again");
-            schedules.agenda().set(name, Some(clock::now().after(Nanos::from_millis(millis(REST)))));
+            schedules.agenda().set(name, Some(clock::now().after(REST)));
         }
     }
-}
-
-fn millis(length: std::time::Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// When to look next.

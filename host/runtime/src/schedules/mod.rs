@@ -18,6 +18,7 @@ use crate::clock;
 use crate::error::RuntimeError;
 use crate::runtime::Runtime;
 use agenda::Agenda;
+use rehydrate_core::Nanos;
 use rehydrate_store::Store;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -39,14 +40,14 @@ const PAGE: usize = 64;
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 /// How long a schedule is left alone that could not be looked at.
-const REST: Duration = Duration::from_secs(10);
+const REST: Nanos = Nanos::from_secs(10);
 
 /// What is kept in memory of all schedules.
 pub struct Schedules {
     agenda: Mutex<Agenda>,
     wake: Notify,
     hasher: RandomState,
-    locks: Vec<tokio::sync::Mutex<()>>,
+    locks: [tokio::sync::Mutex<()>; LOCKS],
     /// Who waits for instances to end, by schedule.
     waits: Mutex<HashMap<String, AbortHandle>>,
 }
@@ -70,7 +71,7 @@ impl Schedules {
             agenda: Mutex::new(agenda),
             wake: Notify::new(),
             hasher: RandomState::new(),
-            locks: (0..LOCKS).map(|_| tokio::sync::Mutex::default()).collect(),
+            locks: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             waits: Mutex::default(),
         })
     }
@@ -80,13 +81,9 @@ impl Schedules {
     }
 
     /// Waits for the right to change a schedule.
-    async fn lock(&self, name: &str) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-        let locks = u64::try_from(LOCKS).unwrap_or(1);
-        let index = usize::try_from(self.hasher.hash_one(name) % locks).unwrap_or(0);
-        match self.locks.get(index) {
-            Some(lock) => Some(lock.lock().await),
-            None => None,
-        }
+    async fn lock(&self, name: &str) -> tokio::sync::MutexGuard<'_, ()> {
+        let hash = usize::try_from(self.hasher.hash_one(name)).unwrap_or_default();
+        self.locks[hash % LOCKS].lock().await
     }
 
     /// Something changed: looks at a schedule now.

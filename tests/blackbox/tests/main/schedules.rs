@@ -291,6 +291,25 @@ async fn across_kills_and_stops_every_due_time_is_made_once() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_there_already_is_what_its_due_time_leads_to() {
+    let client = Host::shared().await.client();
+    let name = fresh_id("there");
+    let due = Timestamp::from_second(Timestamp::now().as_second() + 3).expect("a time");
+    let id = format!("{name}-{due}");
+    client.start(GUESTS, &id, &json!({ "do": "echo", "value": "by hand" })).await.expect(202);
+    client.over(&id).await;
+    let body = json!({ "cron": "every 1h", "start": due.to_string(), "workflow": GUESTS, "input": waits_for_go() });
+    let created = put(&client, &name, &body).await.expect(201).body;
+    let first: Timestamp = created["next"][0].as_str().expect("a time").parse().expect("a time");
+    assert_eq!(first, due, "{created}");
+    let schedule = when(&client, &name, "fires", |schedule| count(schedule, "fired") == 1).await;
+    assert_eq!((&schedule["last"]["instance"], ids(&schedule).len()), (&json!(id), 0), "{schedule}");
+    let status = client.status(&id).await;
+    assert_eq!((&status["run"], &status["output"]), (&json!(1), &json!("by hand")));
+    delete(&client, &name).await;
+}
+
+#[tokio::test]
 async fn after_an_outage_each_schedule_catches_up_as_it_was_told() {
     let mut host = Host::with_guests(HostSettings::default()).await;
     let client = host.client();
@@ -320,7 +339,7 @@ async fn after_an_outage_each_schedule_catches_up_as_it_was_told() {
     assert!(all >= 7 && all_missed == 0, "{made:?}");
     assert!(latest == 0 && latest_missed >= 7, "{made:?}");
     // Up to five seconds late is on time.
-    assert!((1..=5).contains(&none) && none_missed >= 2, "{made:?}");
+    assert!(none <= 5 && none_missed >= 2, "{made:?}");
 }
 
 #[tokio::test]
