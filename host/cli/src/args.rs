@@ -4,6 +4,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Durable workflows as WebAssembly components: one binary, nothing lost, nothing doubled.
 #[derive(Debug, Parser)]
@@ -60,6 +61,9 @@ pub enum Command {
     /// Entities: what they keep, and their operations
     #[command(subcommand)]
     Entity(EntityCommand),
+    /// Instances started at the times of a cron expression
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Complete or reject a callback, as an external system would
     #[command(subcommand)]
     Callback(CallbackCommand),
@@ -445,6 +449,121 @@ pub struct OperationArgs {
     /// The input: JSON, @FILE, or - for stdin
     #[arg(value_name = "JSON", default_value = "null")]
     pub input: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ScheduleCommand {
+    /// Put a schedule, in place of the one of that name
+    Put(PutScheduleArgs),
+    /// List schedules
+    List,
+    /// Show a schedule: its next times, what runs, what went wrong
+    Show {
+        /// The schedule
+        name: String,
+    },
+    /// Nothing is due until it is resumed; what runs goes on
+    Pause {
+        /// The schedule
+        name: String,
+        /// Why
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Go on; what was due meanwhile is not made
+    Resume {
+        /// The schedule
+        name: String,
+        /// Why
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Start an instance now, beside what runs
+    Trigger {
+        /// The schedule
+        name: String,
+    },
+    /// Delete a schedule; what it started goes on
+    Delete {
+        /// The schedule
+        name: String,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PutScheduleArgs {
+    /// The schedule; an instance's id is this and the due time in UTC, such as nightly-2026-01-31T02:00:00Z
+    pub name: String,
+    /// The workflow to start; without a version the newest at the due time
+    #[arg(value_name = "WORKFLOW[@VERSION]")]
+    pub workflow: String,
+    /// When: 5 fields (minute, hour, day of month, month, day of week), or 6 with seconds in front; @hourly, @daily,
+    /// @weekly, @monthly, @yearly; or an interval such as `every 90s`
+    #[arg(long, value_name = "EXPRESSION")]
+    pub cron: String,
+    /// The time zone in which the expression is read, such as Europe/Stockholm
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    pub time_zone: String,
+    /// The input of every instance: JSON, @FILE, or - for stdin
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    pub input: String,
+    /// If it is due while an instance of it has not ended
+    #[arg(long, value_enum, default_value_t = Overlap::Skip)]
+    pub overlap: Overlap,
+    /// What is made of the due times that passed while the host did not run
+    #[arg(long, value_enum, default_value_t = CatchUp::All)]
+    pub catch_up: CatchUp,
+    /// How late that may be
+    #[arg(long, value_name = "LENGTH", default_value = "60s", value_parser = length)]
+    pub catch_up_window: Duration,
+    /// Delay each time by a part of this, such as 30s, so that not all schedules are due at once
+    #[arg(long, value_name = "LENGTH", default_value = "0s", value_parser = length)]
+    pub jitter: Duration,
+    /// Nothing is due before this, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<String>,
+    /// Nothing is due after this
+    #[arg(long, value_name = "TIME")]
+    pub end: Option<String>,
+    /// It is over after so many instances
+    #[arg(long, value_name = "COUNT")]
+    pub remaining_runs: Option<u64>,
+    /// Put it paused
+    #[arg(long)]
+    pub paused: bool,
+    /// A note for people
+    #[arg(long)]
+    pub note: Option<String>,
+}
+
+/// A length of time such as `90s` or `1h 30m`.
+fn length(text: &str) -> Result<Duration, String> {
+    let length: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}; give one such as 90s"))?;
+    Duration::try_from(length).map_err(|_| "it is negative; give one such as 90s".to_owned())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Overlap {
+    /// Leave it out
+    Skip,
+    /// Start another beside it
+    Allow,
+    /// Let one wait until it has ended
+    BufferOne,
+    /// Ask it to cancel, and let the newest wait until it has ended
+    CancelOther,
+    /// Terminate it and start another
+    TerminateOther,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum CatchUp {
+    /// Each that is not too late
+    All,
+    /// Only the latest
+    Latest,
+    /// None that is more than 5 seconds late
+    None,
 }
 
 #[derive(Debug, Subcommand)]

@@ -83,6 +83,7 @@ struct RuntimeTable {
     free_mb_min: u64,
     idempotency_retention_hours: u64,
     shutdown_grace_ms: u64,
+    schedules_max: usize,
 }
 
 impl Default for RuntimeTable {
@@ -98,6 +99,7 @@ impl Default for RuntimeTable {
             free_mb_min: 256,
             idempotency_retention_hours: 24 * 7,
             shutdown_grace_ms: 10_000,
+            schedules_max: 10_000,
         }
     }
 }
@@ -233,6 +235,7 @@ impl Settings {
             free_bytes_min: self.runtime.free_mb_min.saturating_mul(1 << 20),
             idempotency_retention: Nanos::from_secs(self.runtime.idempotency_retention_hours.saturating_mul(3_600)),
             retention: self.retention.clone(),
+            schedules_max: self.runtime.schedules_max,
             outbound: OutboundClient::new(&self.outbound, secrets, self.outbound_limits.clone())?,
         })
     }

@@ -39,6 +39,7 @@ async fn runtime(dir: &Path) -> Runtime {
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
         retention: RetentionConfig::default(),
+        schedules_max: 10,
         outbound: outbound.expect("a client"),
     };
     let on_fatal = Arc::new(|reason: String| panic!("{reason}"));

@@ -2,7 +2,7 @@
 //!
 //! `openapi.json` beside this crate is its golden copy: a change of the API shows in it, or the test fails.
 
-use crate::admin::{components, entities, history, host, instances, messages, upkeep, versions};
+use crate::admin::{components, entities, history, host, instances, messages, schedules, upkeep, versions};
 use std::sync::OnceLock;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
@@ -27,6 +27,8 @@ const PROBLEM: &str = "application/problem+json";
         history::history, history::follow, history::log,
         messages::signal, messages::cancel, messages::terminate, messages::suspend, messages::resume, messages::rewind,
         entities::list, entities::describe, entities::call, entities::signal,
+        schedules::put, schedules::list, schedules::show, schedules::delete, schedules::pause, schedules::resume,
+        schedules::trigger,
         host::health, host::ready, host::stats, host::openapi,
     ),
     components(schemas(crate::events::Event, crate::events::Body)),

@@ -32,6 +32,11 @@ pub fn component(name: &str, version: &str) -> String {
     format!("/v1/components/{}/{}", segment(name), segment(version))
 }
 
+/// `/v1/schedules/{name}`
+pub fn schedule(name: &str) -> String {
+    format!("/v1/schedules/{}", segment(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -204,6 +204,24 @@ impl EntityListParams {
     }
 }
 
+/// Which schedules to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SchedulesParams {
+    /// Only those whose names come after this one: the `next_after` of the page before.
+    pub after: Option<String>,
+    /// Schedules on the page, at most 500; 50 if not given.
+    limit: Option<usize>,
+}
+
+impl SchedulesParams {
+    /// How many.
+    pub fn limit(&self) -> Result<usize, Problem> {
+        limit(self.limit, 50, LIST_MAX)
+    }
+}
+
 /// Which part of a history or log to read.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -37,6 +37,8 @@ pub struct RuntimeConfig {
     pub idempotency_retention: Nanos,
     /// How long instances are kept after their end, and how many of their past runs.
     pub retention: RetentionConfig,
+    /// How many schedules there may be.
+    pub schedules_max: usize,
     /// The way out for activities: where they may connect to, and the secrets they may use.
     pub outbound: OutboundClient,
 }

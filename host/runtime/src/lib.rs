@@ -27,6 +27,7 @@ mod residents;
 mod restart;
 mod retention;
 mod runtime;
+mod schedules;
 mod timers;
 mod tokens;
 mod turn;
@@ -43,6 +44,7 @@ pub use error::{ErrorKind, RuntimeError};
 pub use follow::Changes;
 pub use retention::{Kept, KeptByOutcome, RetentionConfig};
 pub use runtime::Runtime;
+pub use schedules::{PutSchedule, ScheduleDetail};
 pub use tokens::mask_tokens;
 pub use versions::DeploymentDetail;
 

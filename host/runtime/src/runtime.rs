@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, internal};
 use crate::commit::Commits;
 use crate::error::{ErrorKind, RuntimeError};
 use crate::follow::Changes;
+use crate::schedules::{self, Schedules};
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
 use crate::{clock, identity, load, outbox, replay_check, retention, timers};
@@ -36,6 +37,7 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(600);
 #[derive(Clone)]
 pub struct Runtime {
     pub(crate) instances: Arc<Instances>,
+    schedules: Arc<Schedules>,
     loops: Arc<Vec<JoinHandle<()>>>,
 }
 
@@ -49,11 +51,17 @@ impl Runtime {
     ) -> Result<Runtime, RuntimeError> {
         let instances = Arc::new(Instances::new(parts(config, store.clone(), on_fatal)?));
         recover(&instances)?;
-        let forgetting = tokio::spawn(outbox::forget_received(instances.clone()));
+        let schedules = Arc::new(Schedules::open(&*store)?);
         let timer_loop = timers::run(store, instances.clone(), instances.timers.clone());
-        let upkeep = [tokio::spawn(housekeeping(instances.clone())), tokio::spawn(retention::run(instances.clone()))];
-        let loops = [tokio::spawn(timer_loop), forgetting].into_iter().chain(upkeep).collect();
-        Ok(Runtime { instances, loops: Arc::new(loops) })
+        let runtime = Runtime { instances: instances.clone(), schedules, loops: Arc::default() };
+        let loops = vec![
+            tokio::spawn(timer_loop),
+            tokio::spawn(outbox::forget_received(instances.clone())),
+            tokio::spawn(housekeeping(instances.clone())),
+            tokio::spawn(retention::run(instances)),
+            tokio::spawn(schedules::run(runtime.clone())),
+        ];
+        Ok(Runtime { loops: Arc::new(loops), ..runtime })
     }
 
     /// Takes no new work, interrupts attempts (they run again at the next start), waits at most `grace` for
@@ -61,6 +69,7 @@ impl Runtime {
     pub async fn shutdown(&self, grace: Duration) {
         self.instances.admission.drain();
         self.loops.iter().for_each(JoinHandle::abort);
+        self.schedules.stop();
         self.instances.workers.interrupt_all();
         if tokio::time::timeout(grace, self.instances.settled()).await.is_err() {
             tracing::warn!("turns were still under way when the host stopped; they are taken again at its next start");
@@ -75,6 +84,14 @@ impl Runtime {
         if stopped.is_err() {
             tracing::error!("the commit thread could not be stopped");
         }
+    }
+
+    pub(crate) fn instances(&self) -> &Arc<Instances> {
+        &self.instances
+    }
+
+    pub(crate) fn schedules(&self) -> &Arc<Schedules> {
+        &self.schedules
     }
 
     /// Deploys a component.
@@ -548,7 +565,7 @@ pub(crate) fn random_seed() -> Result<u64, RuntimeError> {
     getrandom::u64().map_err(|error| internal(&format!("the system gives no random numbers: {error}")))
 }
 
-/// A reason for people, at most this long.
+/// A reason or note for people, at most this long.
 pub(crate) fn shortened(reason: String) -> String {
     const REASON_CHARS_MAX: usize = 1024;
     reason.chars().take(REASON_CHARS_MAX).collect()

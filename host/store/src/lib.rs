@@ -20,6 +20,7 @@ mod memory;
 mod record;
 mod rocks;
 mod rows;
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use rows::{
     Batch, ComponentKind, Cursor, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine,
     Problem, Purge, PutDeployment, RowIndexKeys, TaskRow, TimerRow, UnderWay,
 };
+pub use schedules::{CatchUp, Overlap, ScheduleError, ScheduleRow, ScheduleSpec, ScheduledRun};
 
 use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use std::collections::BTreeMap;
@@ -126,6 +128,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// All deployments in the order they were made.
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError>;
+
+    /// Keeps a schedule in place of what was there under its name, durably.
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError>;
+
+    /// The same, but not synced: a power cut may bring back the row that was there before. For steps that are taken
+    /// again from there to the same end.
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError>;
+
+    /// The schedule of that name.
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError>;
+
+    /// Schedules in the order of their names, strictly after `after`, at most `limit`.
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError>;
+
+    /// Drops a schedule, durably; dropping one that is not there does nothing.
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError>;
 
     /// Bytes that commits have written since the store was opened, before the database rearranges them; zero if
     /// the store has no disk.

@@ -9,7 +9,7 @@ use crate::rows::{
     Batch, Cursor, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, Purge, PutDeployment, TaskRow,
     TimerRow, UnderWay, log_trim_target,
 };
-use crate::{Store, StoreOptions};
+use crate::{ScheduleRow, Store, StoreOptions};
 use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,6 +38,7 @@ struct Inner {
     deployments: Vec<DeploymentRow>,
     /// How many deployments were made.
     deployed: u64,
+    schedules: BTreeMap<String, ScheduleRow>,
 }
 
 #[derive(Default)]
@@ -360,6 +361,31 @@ impl Store for MemoryStore {
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         Ok(self.lock().deployments.clone())
+    }
+
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.lock().schedules.insert(row.name.clone(), row.clone());
+        Ok(())
+    }
+
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.put_schedule(row)
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        Ok(self.lock().schedules.get(name).cloned())
+    }
+
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        let inner = self.lock();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = inner.schedules.range::<str, _>((from, Bound::Unbounded)).take(limit);
+        Ok(wanted.map(|(_, row)| row.clone()).collect())
+    }
+
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.lock().schedules.remove(name);
+        Ok(())
     }
 
     fn bytes_written(&self) -> u64 {

@@ -81,6 +81,7 @@ fn config(directory: &Path) -> anyhow::Result<RuntimeConfig> {
         free_bytes_min: 0,
         idempotency_retention: Nanos::from_secs(60),
         retention: RetentionConfig::default(),
+        schedules_max: 10,
         outbound,
     })
 }

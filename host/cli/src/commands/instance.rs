@@ -1,6 +1,6 @@
 //! `instance`: starting, listing and looking.
 
-use super::{Context, json_argument, messages, upkeep};
+use super::{Context, json_argument, messages, upkeep, workflow_and_version};
 use crate::args::{Conflict, FollowArgs, HistoryArgs, InstanceCommand, ListArgs, Output, Reuse, StartArgs};
 use crate::client::{Answer, Client, Follow, Followed, LONG_ANSWER, wait_for_end, with_json};
 use crate::output::{self, Ended, Table};
@@ -77,12 +77,9 @@ async fn start(context: &Context, args: &StartArgs) -> anyhow::Result<Ended> {
 
 /// The body that starts `NAME[@VERSION]` with an input argument.
 pub fn start_request(workflow: &str, id: Option<String>, input: &str) -> anyhow::Result<StartInstance> {
-    let (workflow, version) = match workflow.rsplit_once('@') {
-        Some((name, version)) => (name, Some(version.to_owned())),
-        None => (workflow, None),
-    };
+    let (workflow, version) = workflow_and_version(workflow);
     Ok(StartInstance {
-        workflow: workflow.to_owned(),
+        workflow,
         version,
         id,
         input: Some(json_argument(input)?),

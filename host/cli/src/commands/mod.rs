@@ -5,6 +5,7 @@ mod component;
 mod entity;
 mod instance;
 mod messages;
+mod schedule;
 mod upkeep;
 
 pub use component::deploy_bytes;
@@ -52,6 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<Ended> {
         Command::Component(command) => component::run(&Context::new(&client)?, &command).await,
         Command::Instance(command) => instance::run(&Context::new(&client)?, command).await,
         Command::Entity(command) => entity::run(&Context::new(&client)?, command).await,
+        Command::Schedule(command) => schedule::run(&Context::new(&client)?, command).await,
         Command::Callback(command) => callback::run(client.output, command).await,
         Command::Completions { shell } => completions(shell),
     }
@@ -85,6 +87,14 @@ pub fn name_and_version(text: &str) -> anyhow::Result<(&str, &str)> {
     match text.rsplit_once('@') {
         Some((name, version)) if !name.is_empty() && !version.is_empty() => Ok((name, version)),
         _ => bail!("`{text}` is not NAME@VERSION; give one such as job@1.0.0"),
+    }
+}
+
+/// `NAME[@VERSION]` in two.
+pub fn workflow_and_version(text: &str) -> (String, Option<String>) {
+    match text.rsplit_once('@') {
+        Some((name, version)) => (name.to_owned(), Some(version.to_owned())),
+        None => (text.to_owned(), None),
     }
 }
 

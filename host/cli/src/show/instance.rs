@@ -1,33 +1,11 @@
 //! An instance for people.
 
+use super::page::{Page, payload};
 use crate::output::{self, between, time};
 use rehydrate_http::dto::{
     Activity, Attempt, Failure, InstanceStarted, InstanceStatus, LogLine, ReplayReport, State, WaitingFor,
 };
 use std::fmt::Write as _;
-
-/// Most characters of a payload.
-const PAYLOAD_CHARS: usize = 2_000;
-
-/// Collects lines; writing to a string cannot fail.
-struct Page(String);
-
-impl Page {
-    fn line(&mut self, depth: usize, text: &str) {
-        let indent = "  ".repeat(depth);
-        for line in output::clean(text).lines() {
-            let _ = writeln!(self.0, "{indent}{line}");
-        }
-    }
-
-    fn field(&mut self, name: &str, text: &str) {
-        self.line(0, &format!("{name:<9} {text}"));
-    }
-}
-
-fn payload(json: &str) -> String {
-    output::brief(json, PAYLOAD_CHARS)
-}
 
 fn failure_line(failure: &Failure) -> String {
     format!("{} ({}): {}", failure.code, failure.kind, failure.message)
@@ -42,7 +20,7 @@ pub fn started(started: &InstanceStarted) -> String {
 
 /// Everything about an instance.
 pub fn instance(status: &InstanceStatus) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     let InstanceStatus { id, run, workflow, version, state, .. } = status;
     page.line(0, &format!("{id}  {workflow}@{version}  run {run}  {}", state.as_str()));
     page.field("created", &time(&status.created));
@@ -67,7 +45,7 @@ pub fn instance(status: &InstanceStatus) -> String {
     result(&mut page, status);
     waiting(&mut page, &status.waiting_for);
     activities(&mut page, &status.activities);
-    page.0
+    page.text()
 }
 
 fn result(page: &mut Page, status: &InstanceStatus) {
@@ -135,14 +113,14 @@ fn attempt_line(attempt: &Attempt) -> String {
 
 /// How an instance ended.
 pub fn end(status: &InstanceStatus) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     let took = between(&status.created, &status.updated).unwrap_or_default();
     page.line(0, &format!("{}  {}  after {took}", status.id, status.state.as_str()));
     result(&mut page, status);
     if !matches!(status.state, State::Completed) {
         page.line(0, &format!("look at it with `rehydrate instance describe {}`", status.id));
     }
-    page.0
+    page.text()
 }
 
 /// A line of the log.
@@ -153,7 +131,7 @@ pub fn log_line(line: &LogLine) -> String {
 
 /// How a replay went.
 pub fn replay(report: &ReplayReport) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     let ReplayReport { id, run, version, events, .. } = report;
     let on = format!("{id} (run {run}, version {version}, {events} events)");
     match (report.verdict.as_str(), &report.divergence, &report.failure) {
@@ -177,7 +155,7 @@ pub fn replay(report: &ReplayReport) -> String {
             }
         }
     }
-    page.0
+    page.text()
 }
 
 #[cfg(test)]

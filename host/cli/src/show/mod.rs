@@ -5,7 +5,10 @@
 mod component;
 mod event;
 mod instance;
+mod page;
+mod schedule;
 
 pub use component::{check, component, migrated};
 pub use event::event;
 pub use instance::{end, instance, log_line, replay, started};
+pub use schedule::{schedule, workflow};

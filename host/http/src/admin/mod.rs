@@ -8,6 +8,7 @@ pub mod history;
 pub mod host;
 pub mod instances;
 pub mod messages;
+pub mod schedules;
 pub mod upkeep;
 pub mod versions;
 
@@ -169,6 +170,11 @@ fn router(admin: Admin, facade: Option<Facade>, guard: Arc<Guard>) -> Router {
         .route("/v1/entities/{name}/{key}", get(entities::describe))
         .route("/v1/entities/{name}/{key}/call/{operation}", post(entities::call))
         .route("/v1/entities/{name}/{key}/signal/{operation}", post(entities::signal))
+        .route("/v1/schedules", get(schedules::list))
+        .route("/v1/schedules/{name}", put(schedules::put).get(schedules::show).delete(schedules::delete))
+        .route("/v1/schedules/{name}/pause", post(schedules::pause))
+        .route("/v1/schedules/{name}/resume", post(schedules::resume))
+        .route("/v1/schedules/{name}/trigger", post(schedules::trigger))
         .route("/v1/health", get(host::health))
         .route("/v1/ready", get(host::ready))
         .route("/v1/stats", get(host::stats))

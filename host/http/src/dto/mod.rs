@@ -8,6 +8,7 @@
 mod entity;
 mod instance;
 mod requests;
+mod schedules;
 mod upkeep;
 
 pub use entity::{Entity, EntityList, EntityLock, EntitySummary, OperationResult};
@@ -18,6 +19,9 @@ pub use instance::{
 pub use requests::{
     ConflictPolicy, InstanceStarted, MessageTaken, Migrate, Reason, Rejection, Replay, ReusePolicy, StartInstance,
     Taken,
+};
+pub use schedules::{
+    CatchUp, Note, Overlap, PutSchedule, Schedule, ScheduleError, ScheduleList, ScheduleSummary, ScheduledInstance,
 };
 
 pub use upkeep::{

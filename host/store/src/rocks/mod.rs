@@ -10,13 +10,13 @@ mod recent;
 mod settings;
 mod write;
 
-use crate::Store;
 use crate::entities::{EntityPage, EntityQuery, EntityRow};
 use crate::error::{CommitError, OpenError, StoreError};
 use crate::mark::Marker;
 use crate::rows::{
     Batch, DedupRow, DeploymentRow, InstanceRow, ListPage, ListQuery, LogLine, PutDeployment, TaskRow, TimerRow,
 };
+use crate::{ScheduleRow, Store};
 use recent::RecentRuns;
 use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use rocksdb::{ColumnFamily, DB};
@@ -219,6 +219,26 @@ impl Store for RocksStore {
 
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.read_deployments()
+    }
+
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.write_schedule(row, true)
+    }
+
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.write_schedule(row, false)
+    }
+
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        self.row(Family::Schedules, name.as_bytes(), || format!("the schedule `{name}`"))
+    }
+
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read_schedules(after, limit)
+    }
+
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.delete_schedule(name)
     }
 
     fn bytes_written(&self) -> u64 {

@@ -11,6 +11,7 @@ use crate::record;
 use crate::rows::{
     Cursor, DeploymentRow, InstanceRow, InstanceStateTag, ListPage, ListQuery, LogLine, RowIndexKeys, TaskRow, TimerRow,
 };
+use crate::schedules::ScheduleRow;
 use rehydrate_core::{EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
 use rocksdb::{DB, DBIteratorWithThreadMode, DBPinnableSlice, IteratorMode, ReadOptions, SnapshotWithThreadMode};
 use serde::de::DeserializeOwned;
@@ -228,6 +229,14 @@ impl RocksStore {
         }
         rows.sort_unstable_by_key(|row| row.order);
         Ok(rows)
+    }
+
+    pub(super) fn read_schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        let from = after.map_or_else(Vec::new, |name| keys::just_after(name.as_bytes()));
+        // No UTF-8 text has a byte that is as large.
+        self.scan(Family::Schedules, from, vec![0xff], IteratorMode::Start, limit, |name, bytes| {
+            decode(|| format!("the schedule `{}`", String::from_utf8_lossy(name)), bytes)
+        })
     }
 
     pub(super) fn read_list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {

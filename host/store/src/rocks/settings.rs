@@ -37,12 +37,14 @@ pub(crate) enum Family {
     Blobs,
     /// Name and version to the row.
     Deployments,
+    /// A schedule's name to its row.
+    Schedules,
     /// What the database says of itself.
     Meta,
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 15] = [
+    pub(crate) const ALL: [Family; 16] = [
         Family::Events,
         Family::Instances,
         Family::Index,
@@ -57,6 +59,7 @@ impl Family {
         Family::EntityValues,
         Family::Blobs,
         Family::Deployments,
+        Family::Schedules,
         Family::Meta,
     ];
 
@@ -76,6 +79,7 @@ impl Family {
             Family::EntityValues => "entity-values",
             Family::Blobs => "blobs",
             Family::Deployments => "deployments",
+            Family::Schedules => "schedules",
             Family::Meta => "meta",
         }
     }

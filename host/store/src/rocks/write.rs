@@ -17,6 +17,7 @@ use crate::record;
 use crate::rows::{
     Batch, DedupRow, DeploymentRow, InstanceRow, LogLine, Purge, PutDeployment, UnderWay, log_trim_target,
 };
+use crate::schedules::ScheduleRow;
 use rehydrate_core::{Digest, EventId, InstanceKey, MessageId, RunNumber, Timestamp};
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 use std::collections::HashMap;
@@ -158,6 +159,23 @@ impl RocksStore {
         self.write_synced(&mut state, write, "a deployment")?;
         state.deployments = order;
         Ok(PutDeployment::Created)
+    }
+
+    pub(super) fn write_schedule(&self, row: &ScheduleRow, synced: bool) -> Result<(), StoreError> {
+        let mut state = self.lock_writes()?;
+        let mut write = WriteBatch::default();
+        write.put_cf(self.family(Family::Schedules)?, row.name.as_bytes(), encode("a schedule", row)?);
+        if synced {
+            return self.write_synced(&mut state, write, "a schedule");
+        }
+        self.write(write, &WriteOptions::default(), "a schedule")
+    }
+
+    pub(super) fn delete_schedule(&self, name: &str) -> Result<(), StoreError> {
+        let mut state = self.lock_writes()?;
+        let mut write = WriteBatch::default();
+        write.delete_cf(self.family(Family::Schedules)?, name.as_bytes());
+        self.write_synced(&mut state, write, "the dropping of a schedule")
     }
 }
 

@@ -119,6 +119,21 @@ impl Store for Gated {
     fn deployments(&self) -> Result<Vec<DeploymentRow>, StoreError> {
         self.inner.deployments()
     }
+    fn put_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.inner.put_schedule(row)
+    }
+    fn advance_schedule(&self, row: &ScheduleRow) -> Result<(), StoreError> {
+        self.inner.advance_schedule(row)
+    }
+    fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, StoreError> {
+        self.inner.schedule(name)
+    }
+    fn schedules(&self, after: Option<&str>, limit: usize) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.inner.schedules(after, limit)
+    }
+    fn drop_schedule(&self, name: &str) -> Result<(), StoreError> {
+        self.inner.drop_schedule(name)
+    }
     fn bytes_written(&self) -> u64 {
         self.inner.bytes_written()
     }

@@ -372,6 +372,35 @@ conformance! {
         assert_eq!(store.deployments().unwrap(), expected);
     }
 
+    fn a_schedule_is_replaced_as_a_whole_and_gone_when_it_was_dropped(store: &dyn Store) {
+        assert_eq!(store.schedule("a").unwrap(), None);
+        store.put_schedule(&schedule("a")).unwrap();
+        assert_eq!(store.schedule("a").unwrap(), Some(schedule("a")));
+        let other = ScheduleRow { paused: false, waiting: None, running: Vec::new(), ..schedule("a") };
+        store.put_schedule(&other).unwrap();
+        assert_eq!(store.schedule("a").unwrap(), Some(other));
+        store.advance_schedule(&schedule("a")).unwrap();
+        assert_eq!(store.schedule("a").unwrap(), Some(schedule("a")));
+        store.drop_schedule("a").unwrap();
+        store.drop_schedule("a").unwrap();
+        assert_eq!(store.schedule("a").unwrap(), None);
+        assert_eq!(store.schedules(None, 9).unwrap(), []);
+    }
+
+    fn schedules_are_read_in_pages_in_the_order_of_their_names(store: &dyn Store) {
+        for name in ["b", "a", "ab", "z", "B"] {
+            store.put_schedule(&schedule(name)).unwrap();
+        }
+        let names = |after: Option<&str>, limit| -> Vec<String> {
+            store.schedules(after, limit).unwrap().into_iter().map(|row| row.name).collect()
+        };
+        assert_eq!(names(None, 9), ["B", "a", "ab", "b", "z"]);
+        assert_eq!(names(None, 2), ["B", "a"]);
+        assert_eq!(names(Some("a"), 2), ["ab", "b"]);
+        assert_eq!(names(Some("aa"), 9), ["ab", "b", "z"]);
+        assert_eq!(names(Some("z"), 9), [""; 0]);
+    }
+
     fn an_empty_commit_does_nothing(store: &dyn Store) {
         assert_eq!(store.commit(&[]).unwrap(), []);
     }

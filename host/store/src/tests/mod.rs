@@ -10,10 +10,10 @@ mod open;
 mod purge;
 
 use crate::{
-    Batch, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, RocksStore, Store, StoreOptions, TaskRow,
-    TimerRow, UnderWay,
+    Batch, CatchUp, DedupRow, DeploymentRow, InstanceRow, InstanceStateTag, LogLine, Overlap, RocksStore,
+    ScheduleError, ScheduleRow, ScheduleSpec, ScheduledRun, Store, StoreOptions, TaskRow, TimerRow, UnderWay,
 };
-use rehydrate_core::{Digest, EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
+use rehydrate_core::{Digest, EventId, InstanceKey, Nanos, RunNumber, TimerPurpose, Timestamp};
 use std::path::Path;
 
 const RUN: RunNumber = RunNumber::FIRST;
@@ -103,6 +103,43 @@ fn deployment(name: &str, version: &str, digest: u8) -> DeploymentRow {
         bytes: 123,
         created: Timestamp(7),
         order: 0,
+    }
+}
+
+/// A schedule in which every field that may be empty is not.
+fn schedule(name: &str) -> ScheduleRow {
+    let run = |due| ScheduledRun { due, at: Timestamp(9), instance: format!("{name}-x"), run: RUN };
+    let (code, message) = ("workflow.not-found".to_owned(), "no workflow".to_owned());
+    ScheduleRow {
+        name: name.to_owned(),
+        spec: ScheduleSpec {
+            cron: "0 2 * * *".to_owned(),
+            time_zone: "Europe/Stockholm".to_owned(),
+            workflow: "report".to_owned(),
+            version: Some("1".to_owned()),
+            input: "{}".to_owned(),
+            overlap: Overlap::TerminateOther,
+            catch_up: CatchUp::None,
+            catch_up_window: Nanos(60),
+            jitter: Nanos(1),
+            start: Some(Timestamp(-1)),
+            end: Some(Timestamp::MAX),
+            remaining_runs: Some(7),
+        },
+        paused: true,
+        note: "over the holidays".to_owned(),
+        created: Timestamp(1),
+        updated: Timestamp(2),
+        through: Timestamp(3),
+        remaining: Some(5),
+        waiting: Some(Timestamp(4)),
+        running: vec![run(Some(Timestamp(8))), run(None)],
+        last: Some(run(None)),
+        error: Some(ScheduleError { due: Timestamp(5), at: Timestamp(6), code, message }),
+        fired: 1,
+        skipped: 2,
+        missed: 3,
+        failed: 4,
     }
 }
 

@@ -21,6 +21,7 @@ fn everything_is_there_after_closing_and_opening_again() {
     commit(&store, &[batch]);
     store.put_blob(Digest([1; 32]), b"component").unwrap();
     store.put_deployment(&deployment("pay", "1", 1)).unwrap();
+    store.put_schedule(&schedule("nightly")).unwrap();
     drop(store);
 
     let store = rocks(directory.path());
@@ -32,6 +33,7 @@ fn everything_is_there_after_closing_and_opening_again() {
     assert_eq!(store.dedup("start", "k").unwrap(), Some(dedup("k", 1, 5)));
     assert_eq!(store.blob(Digest([1; 32])).unwrap().as_deref(), Some(&b"component"[..]));
     assert_eq!(store.list(&ListQuery::default()).unwrap().rows.len(), 1);
+    assert_eq!(store.schedules(None, 9).unwrap(), [schedule("nightly")]);
     store.put_deployment(&deployment("pay", "2", 2)).unwrap();
     let orders: Vec<u64> = store.deployments().unwrap().into_iter().map(|row| row.order).collect();
     assert_eq!(orders, [1, 2]);
@@ -103,6 +105,24 @@ fn a_database_of_the_first_format_is_brought_up_and_keeps_what_is_under_way() {
         let store = rocks(directory.path());
         assert_eq!(store.tasks(None, 9).unwrap(), [of(1, true, false), of(2, false, true), of(3, true, true)]);
     }
+}
+
+#[test]
+fn a_database_from_before_there_were_schedules_takes_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = rocks(directory.path());
+    commit(&store, &[events(1, 0, 1)]);
+    drop(store);
+    let path = directory.path().join("db");
+    let plain = rocksdb::Options::default();
+    let mut db = rocksdb::DB::open_cf(&plain, &path, rocksdb::DB::list_cf(&plain, &path).unwrap()).unwrap();
+    db.drop_cf("schedules").unwrap();
+    drop(db);
+    let store = rocks(directory.path());
+    assert_eq!(store.schedules(None, 9).unwrap(), []);
+    store.put_schedule(&schedule("nightly")).unwrap();
+    assert_eq!(store.schedule("nightly").unwrap(), Some(schedule("nightly")));
+    assert_eq!(event_ids(&store, 1), [1]);
 }
 
 #[test]

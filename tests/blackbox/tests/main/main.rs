@@ -17,4 +17,5 @@ mod messages;
 mod replay;
 mod restart;
 mod samples;
+mod schedules;
 mod start;
