@@ -35,6 +35,15 @@ fn all() -> Vec<EventBody> {
             digest,
             input: json(),
             seed: 7,
+            lineage: Some(Box::new(core::Lineage {
+                parent: Some(core::Parent {
+                    instance: "p".to_owned(),
+                    run: core::RunNumber(4),
+                    reply_to: core::ReplyTo { op, part: 1 },
+                }),
+                rewound_from: Some(core::RunNumber(2)),
+                ..core::Lineage::default()
+            })),
         },
         EventBody::ActivityScheduled { name: "submit".to_owned(), input: json(), options },
         EventBody::ActivityAttemptFailed { op, attempt, started: T0, failure: failure.clone(), next_attempt: T0 },
@@ -61,7 +70,37 @@ fn all() -> Vec<EventBody> {
         EventBody::InstanceFailed { failure: failure.clone() },
         EventBody::InstanceCancelled { failure: failure.clone() },
         EventBody::InstanceTerminated { reason: "r".to_owned() },
-        EventBody::InstanceStopped { failure },
+        EventBody::InstanceStopped { failure: failure.clone() },
+    ]
+    .into_iter()
+    .chain(of_others(failure))
+    .collect()
+}
+
+/// What has to do with other instances, and with other runs.
+fn of_others(failure: core::Failure) -> Vec<EventBody> {
+    let op = EventId(2);
+    let text = |text: &str| text.to_owned();
+    let json = || r#"{"z":1}"#.to_owned();
+    let entity = core::EntityId { name: text("counter"), key: text("k") };
+    let options = core::ChildOptions { version: Some(text("1")), ..core::ChildOptions::default() };
+    vec![
+        EventBody::ChildStarted { id: text("c"), workflow: text("job"), input: json(), options },
+        EventBody::ChildAttemptFailed { op, attempt: AttemptNumber(1), failure: failure.clone(), next_attempt: T0 },
+        EventBody::StartSent { id: text("d"), workflow: text("job"), version: None, input: json() },
+        EventBody::SignalSent { instance: text("d"), name: text("go"), payload: json() },
+        EventBody::CancelSent { instance: text("d"), reason: text("r") },
+        EventBody::EntityCalled { entity: entity.clone(), operation: text("add"), input: json() },
+        EventBody::EntitySignalled { entity: entity.clone(), operation: text("add"), input: json() },
+        EventBody::LockRequested { entities: vec![entity] },
+        EventBody::LockGranted { op, left: 0 },
+        EventBody::LockReleased { op },
+        EventBody::ReplyReceived { op, outcome: Ok(json()) },
+        EventBody::ReplyReceived { op, outcome: Err(failure) },
+        EventBody::InstanceSuspended { reason: text("r") },
+        EventBody::InstanceResumed { reason: text("r") },
+        EventBody::InstanceContinued { input: json(), newest: true },
+        EventBody::EventLeftOut { was: text("ActivityFailed") },
     ]
 }
 
@@ -76,7 +115,7 @@ fn every_event_is_one_line_of_json() {
     let common = r#"{"id":3,"time":"2023-11-14T22:13:20.000000000Z","cause":1,"#;
     let own: Vec<&str> = lines.iter().map(|line| line.strip_prefix(common).expect("id, time and cause")).collect();
     expect![[r#"
-        "type":"InstanceStarted","instance":"i","workflow":"job","version":"1","digest":"0101010101010101010101010101010101010101010101010101010101010101","input":{"z":1,"a":[1e999]}}
+        "type":"InstanceStarted","instance":"i","workflow":"job","version":"1","digest":"0101010101010101010101010101010101010101010101010101010101010101","input":{"z":1,"a":[1e999]},"parent":"p","rewound_from":2}
         "type":"ActivityScheduled","name":"submit","input":{"z":1,"a":[1e999]},"options":{"start_to_close_ms":1.5,"retry":{"initial_interval_ms":100.0,"backoff_permille":2000,"maximum_interval_ms":10000.0,"maximum_attempts":3,"jitter_permille":100,"non_retryable":["a.code"]}}}
         "type":"ActivityAttemptFailed","op":2,"attempt":1,"started":"2023-11-14T22:13:20.000000000Z","failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false},"next_attempt":"2023-11-14T22:13:20.000000000Z"}
         "type":"ActivityCompleted","op":2,"attempt":1,"started":"2023-11-14T22:13:20.000000000Z","output":{"z":1,"a":[1e999]}}
@@ -97,7 +136,23 @@ fn every_event_is_one_line_of_json() {
         "type":"InstanceFailed","failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false}}
         "type":"InstanceCancelled","failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false}}
         "type":"InstanceTerminated","reason":"r"}
-        "type":"InstanceStopped","failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false}}"#]].assert_eq(&own.join("\n"));
+        "type":"InstanceStopped","failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false}}
+        "type":"ChildStarted","instance":"c","workflow":"job","version":"1","input":{"z":1},"parent_close":"terminate"}
+        "type":"ChildAttemptFailed","op":2,"attempt":1,"failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false},"next_attempt":"2023-11-14T22:13:20.000000000Z"}
+        "type":"StartSent","instance":"d","workflow":"job","version":null,"input":{"z":1}}
+        "type":"SignalSent","instance":"d","name":"go","payload":{"z":1}}
+        "type":"CancelSent","instance":"d","reason":"r"}
+        "type":"EntityCalled","entity":"@counter@k","operation":"add","input":{"z":1}}
+        "type":"EntitySignalled","entity":"@counter@k","operation":"add","input":{"z":1}}
+        "type":"LockRequested","entities":["@counter@k"]}
+        "type":"LockGranted","op":2,"left":0}
+        "type":"LockReleased","op":2}
+        "type":"ReplyReceived","op":2,"output":{"z":1}}
+        "type":"ReplyReceived","op":2,"failure":{"kind":"application","code":"a.code","message":"why","details":null,"retryable":false}}
+        "type":"InstanceSuspended","reason":"r"}
+        "type":"InstanceResumed","reason":"r"}
+        "type":"InstanceContinued","input":{"z":1},"newest_version":true}
+        "type":"EventLeftOut","was":"ActivityFailed"}"#]].assert_eq(&own.join("\n"));
 }
 
 #[test]

@@ -57,6 +57,8 @@ fn detail() -> InstanceDetail {
         output: None,
         failure: None,
         cancel_requested: None,
+        suspended: None,
+        parent: None,
         waiting_for: vec![Waiting {
             event: EventId(5),
             kind: "callback",
@@ -98,6 +100,8 @@ fn a_status_has_every_attempt_and_what_it_waits_for_in_words() {
               "failure": null,
               "custom_status": {"z":1,"a":2},
               "cancel_requested": null,
+              "suspended": null,
+              "parent": null,
               "waiting_for": [
                 {
                   "event": 5,

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::{
-    CommitError, CommitHere, Committer, CommitterOptions, Cursor, InstanceStateTag, ListPage, ListQuery, MemoryStore,
-    PutDeployment, StoreError, SubmitError,
+    CommitError, CommitHere, Committer, CommitterOptions, Cursor, EntityPage, EntityQuery, EntityRow, InstanceStateTag,
+    ListPage, ListQuery, MemoryStore, PutDeployment, StoreError, SubmitError,
 };
+use rehydrate_core::{Json, Message, MessageId};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -60,6 +62,24 @@ impl Store for Gated {
     }
     fn instance(&self, key: InstanceKey) -> Result<Option<InstanceRow>, StoreError> {
         self.inner.instance(key)
+    }
+    fn outbox(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<Message>, StoreError> {
+        self.inner.outbox(after, limit)
+    }
+    fn was_received(&self, id: MessageId) -> Result<bool, StoreError> {
+        self.inner.was_received(id)
+    }
+    fn drop_messages(&self, ids: &[MessageId]) -> Result<(), StoreError> {
+        self.inner.drop_messages(ids)
+    }
+    fn entity(&self, id: &str) -> Result<Option<EntityRow>, StoreError> {
+        self.inner.entity(id)
+    }
+    fn entity_values(&self, id: &str) -> Result<BTreeMap<String, Json>, StoreError> {
+        self.inner.entity_values(id)
+    }
+    fn entities(&self, query: &EntityQuery) -> Result<EntityPage, StoreError> {
+        self.inner.entities(query)
     }
     fn event(&self, key: InstanceKey, run: RunNumber, id: EventId) -> Result<Option<Vec<u8>>, StoreError> {
         self.inner.event(key, run, id)
