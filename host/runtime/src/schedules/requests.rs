@@ -65,27 +65,29 @@ impl Runtime {
         check_name("name", name).map_err(|error| RuntimeError { code: "schedule.invalid-name", ..error })?;
         self.check_schedule(&put.spec)?;
         let timing = Timing::parse(&put.spec)?;
+        let schedules = self.schedules();
+        let _lock = schedules.lock(name).await;
         let now = clock::now();
-        if timing.next_after(now).is_none() {
+        let before = block_in_place(|| self.store().schedule(name))?;
+        let is_new = before.is_none();
+        // The same may be put again after its end.
+        let is_other = before.as_ref().is_none_or(|before| before.spec != put.spec);
+        if is_other && timing.next_after(now).is_none() {
             let message = "the schedule is never due; look at its days, and at its start and end";
             return Err(invalid("schedule.never-due", message));
         }
-        let schedules = self.schedules();
-        let _lock = schedules.lock(name).await;
-        let before = block_in_place(|| self.store().schedule(name))?;
-        let is_new = before.is_none();
         let row = match &before {
             Some(before) => replaced(before, put, now),
             None => new(name, put, now),
         };
         if before.as_ref() != Some(&row) {
-            self.keep_new(&row, is_new)?;
+            self.keep(&row, is_new)?;
             schedules.look_now(name);
         }
         Ok((self.detail(row, now)?, is_new))
     }
 
-    fn keep_new(&self, row: &ScheduleRow, is_new: bool) -> Result<(), RuntimeError> {
+    fn keep(&self, row: &ScheduleRow, is_new: bool) -> Result<(), RuntimeError> {
         let schedules = self.schedules();
         if is_new {
             // Its place is taken before it is written, so that two at once can't both have the last one.

@@ -232,6 +232,24 @@ async fn a_trigger_starts_at_once_even_if_it_is_paused_and_beside_what_runs() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_over_after_its_end_and_may_be_put_again_all_the_same() {
+    let client = Host::shared().await.client();
+    let name = fresh_id("end");
+    let end = Timestamp::from_second(Timestamp::now().as_second() + 3).expect("a time");
+    let body = every_second(json!({ "end": end.to_string(), "overlap": "allow" }));
+    put(&client, &name, &body).await.expect(201);
+    let over = when(&client, &name, "is over", |schedule| schedule["next"] == json!([])).await;
+    assert_eq!(put(&client, &name, &body).await.expect(200).body["updated"], over["updated"]);
+    let last = when(&client, &name, "has fired", |schedule| schedule["last"]["due"].is_string()).await;
+    assert!(last["last"]["due"].as_str().and_then(|due| due.parse().ok()).is_some_and(|due: Timestamp| due <= end));
+    assert_eq!(
+        put(&client, &name, &every_second(json!({ "end": end.to_string() }))).await.expect(400).code(),
+        "schedule.never-due"
+    );
+    delete(&client, &name).await;
+}
+
+#[tokio::test]
 async fn a_schedule_is_over_after_the_runs_it_was_given() {
     let client = Host::shared().await.client();
     let name = fresh_id("runs");
