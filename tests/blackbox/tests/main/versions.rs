@@ -1,6 +1,7 @@
 //! Who runs which version, and removing one.
 
 use crate::start::fresh_id;
+use futures::future::join_all;
 use rehydrate_blackbox::client::answer;
 use rehydrate_blackbox::programs::component;
 use rehydrate_blackbox::{Answer, Client, Host, HostSettings};
@@ -125,40 +126,39 @@ async fn bytes_that_another_deployment_has_stay() {
 }
 
 #[tokio::test]
-async fn a_start_that_races_with_the_removal_of_its_version_runs_or_is_refused() {
-    // Waiting guests are dropped at once, so that each step must find the component again.
-    let settings =
-        HostSettings { arguments: ["--resident-instances", "1"].map(str::to_owned).into(), ..HostSettings::default() };
-    let host = Host::with_guests(settings).await;
+async fn a_start_that_races_with_the_removal_of_its_version_holds_it_or_is_refused() {
+    let host = Host::with_guests(HostSettings::default()).await;
     let client = host.client();
-    for round in 0..4 {
-        client.deploy_bytes("raced", "1", rebuilt(4)).await.expect(201);
-        let starts = async {
-            let mut ids = Vec::new();
-            for n in 0..30 {
-                let id = format!("raced-{round}-{n}");
-                let answer = start(&client, "raced", "1", &id, &json!({ "do": "sleep", "ms": 1 })).await;
-                match answer.status {
-                    202 => ids.push(id),
-                    404 => return ids,
-                    _ => panic!("{answer:?}"),
-                }
+    // The same bytes under a name that stays, so that no round compiles them again.
+    client.deploy_bytes("kept", "1", rebuilt(4)).await.expect(201);
+    let (mut held, mut refused) = (0, 0);
+    for round in 0..60 {
+        let name = format!("raced-{round}");
+        client.deploy_bytes(&name, "1", rebuilt(4)).await.expect(201);
+        // Sometimes the removal comes first, sometimes some of the starts.
+        let after_requests = async |count: usize| {
+            for _ in 0..count {
+                client.get("/v1/health").await.expect(200);
             }
-            ids
+        };
+        let starter = async |n: usize| {
+            after_requests(round % 3 * 4).await;
+            start(&client, &name, "1", &format!("{name}-{n}"), &wait()).await.status
         };
         let removal = async {
-            loop {
-                let answer = remove(&client, "raced", "1").await;
-                match answer.status {
-                    204 => return,
-                    409 => {}
-                    _ => panic!("{answer:?}"),
-                }
-            }
+            after_requests(round % 4).await;
+            remove(&client, &name, "1").await.status
         };
-        let (ids, ()) = tokio::join!(starts, removal);
-        for id in ids {
-            assert_eq!(client.status(&id).await["state"], "completed", "a version goes only when its instances ended");
+        let (starts, removed) = tokio::join!(join_all((0..8).map(starter)), removal);
+        assert!(starts.iter().all(|status| [202, 404].contains(status)), "{starts:?}");
+        if starts.contains(&202) {
+            held += 1;
+            assert_eq!(removed, 409, "round {round}: an open instance is pinned to it: {starts:?}");
+            client.get(&format!("/v1/components/{name}/1")).await.expect(200);
+        } else {
+            refused += 1;
+            assert_eq!(removed, 204, "round {round}: {starts:?}");
         }
     }
+    assert!(held > 0 && refused > 0, "the race went both ways: {held} {refused}");
 }
