@@ -291,12 +291,12 @@ impl Runtime {
     }
 }
 
+/// The instance of a task, and whether it was moved.
+type Moved = Result<(String, Result<(), RuntimeError>), tokio::task::JoinError>;
+
 impl MigrateAllReply {
     /// Counts one instance.
-    fn moved(
-        &mut self,
-        moved: Option<Result<(String, Result<(), RuntimeError>), tokio::task::JoinError>>,
-    ) -> Result<(), RuntimeError> {
+    fn moved(&mut self, moved: Option<Moved>) -> Result<(), RuntimeError> {
         let Some(moved) = moved else { return Ok(()) };
         let (id, result) = moved.map_err(|error| internal(&format!("a migration failed: {error}")))?;
         match result {

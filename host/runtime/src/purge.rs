@@ -1,12 +1,14 @@
 //! Purging instances: one by its id, or all that a query names, piece by piece.
 
-use crate::actor::{Post, PurgePlan, answered};
+use crate::actor::{Instances, Post, PurgePlan, answered};
+use crate::catalog::{blocking, internal};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::identity;
 use crate::runtime::Runtime;
 use rehydrate_store::{InstanceRow, InstanceStateTag, ListQuery};
+use std::sync::Arc;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Instances looked at for one piece, and those purged at once: they share their syncs.
 const PIECE: usize = 1_000;
@@ -21,7 +23,7 @@ impl Runtime {
     pub async fn purge(&self, id: &str) -> Result<(), RuntimeError> {
         let (key, _) = self.row(id)?;
         let (reply, answer) = oneshot::channel();
-        self.instances.post(key, Post::Purge(PurgePlan::Instance { run: None }, reply));
+        self.instances.post(key, Post::Purge(PurgePlan::Instance, reply));
         answered(answer).await.map_err(|error| named(error, id))
     }
 
@@ -37,14 +39,14 @@ impl Runtime {
         loop {
             let store = self.instances.store.clone();
             let of_piece = query.clone();
-            let page = crate::catalog::blocking(move || store.list(&of_piece)).await??;
+            let page = blocking(move || store.list(&of_piece)).await??;
             let mut under_way = JoinSet::new();
             for row in page.rows {
                 if under_way.len() >= AT_ONCE {
                     purged += done(under_way.join_next().await)?;
                 }
-                let runtime = self.clone();
-                under_way.spawn(async move { runtime.purge_row(&row).await });
+                let instances = self.instances.clone();
+                under_way.spawn(async move { purge_row(&instances, &row).await });
             }
             while let Some(result) = under_way.join_next().await {
                 purged += done(Some(result))?;
@@ -55,20 +57,12 @@ impl Runtime {
             }
         }
     }
-
-    /// Purges an instance if it is still at the end that the row tells; false if it is not.
-    pub(crate) async fn purge_row(&self, row: &InstanceRow) -> Result<bool, RuntimeError> {
-        purge_row(&self.instances, row).await
-    }
 }
 
 /// Purges an instance if it is still at the end that the row tells; false if it is not.
-pub async fn purge_row(
-    instances: &std::sync::Arc<crate::actor::Instances>,
-    row: &InstanceRow,
-) -> Result<bool, RuntimeError> {
+pub async fn purge_row(instances: &Arc<Instances>, row: &InstanceRow) -> Result<bool, RuntimeError> {
     let (reply, answer) = oneshot::channel();
-    let plan = PurgePlan::Instance { run: Some(row.run) };
+    let plan = PurgePlan::Seen(row.run, row.created);
     instances.post(identity::instance_key(&row.id), Post::Purge(plan, reply));
     match answered(answer).await {
         Ok(()) => Ok(true),
@@ -77,10 +71,10 @@ pub async fn purge_row(
     }
 }
 
-fn done(result: Option<Result<Result<bool, RuntimeError>, tokio::task::JoinError>>) -> Result<usize, RuntimeError> {
+fn done(result: Option<Result<Result<bool, RuntimeError>, JoinError>>) -> Result<usize, RuntimeError> {
     match result {
         Some(Ok(purged)) => purged.map(usize::from),
-        Some(Err(error)) => Err(crate::catalog::internal(&format!("a purge failed: {error}"))),
+        Some(Err(error)) => Err(internal(&format!("a purge failed: {error}"))),
         None => Ok(0),
     }
 }

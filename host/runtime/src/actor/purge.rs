@@ -3,7 +3,7 @@
 use super::process::commit_refused;
 use super::{Instances, Resident};
 use crate::error::{ErrorKind, RuntimeError};
-use rehydrate_core::{EventId, InstanceKey, RunNumber};
+use rehydrate_core::{EventId, InstanceKey, RunNumber, Timestamp};
 use rehydrate_store::{Batch, InstanceRow, Purge};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,11 +11,10 @@ use std::sync::atomic::Ordering;
 /// What is to be dropped for good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PurgePlan {
-    /// The instance, if it has ended; with a run, only while that is its last one.
-    Instance {
-        /// The last run of the instance as whoever plans this saw it.
-        run: Option<RunNumber>,
-    },
+    /// The instance, if it has ended.
+    Instance,
+    /// The same, but only while its last run is that one, created then: what whoever plans this has seen.
+    Seen(RunNumber, Timestamp),
     /// The runs before this one, if there are so many.
     RunsBefore(RunNumber),
 }
@@ -62,16 +61,16 @@ fn planned(row: Option<&InstanceRow>, plan: PurgePlan) -> Result<(InstanceRow, P
     let conflict = |code, message| Err(RuntimeError::new(ErrorKind::Conflict, code, message));
     let id = &row.id;
     match plan {
-        PurgePlan::Instance { run: Some(run) } if run != row.run => {
-            conflict("instance.run-began", format!("instance `{id}` has begun run {} meanwhile; look at it", row.run.0))
+        PurgePlan::Seen(run, created) if (run, created) != (row.run, row.created) => {
+            conflict("instance.run-began", format!("instance `{id}` has begun a run meanwhile; look at it"))
         }
-        PurgePlan::Instance { .. } if !row.state.is_closed() => conflict(
+        PurgePlan::Instance | PurgePlan::Seen(..) if !row.state.is_closed() => conflict(
             "instance.running",
             format!(
                 "instance `{id}` has not ended, so it can't be purged; end it with `rehydrate instance terminate {id}`"
             ),
         ),
-        PurgePlan::Instance { .. } => Ok((row.clone(), Purge::Instance)),
+        PurgePlan::Instance | PurgePlan::Seen(..) => Ok((row.clone(), Purge::Instance)),
         PurgePlan::RunsBefore(run) if run > row.run => conflict(
             "run.not-past",
             format!("run {} of instance `{id}` is its last one, which stays; name an earlier one", row.run.0),
@@ -83,7 +82,7 @@ fn planned(row: Option<&InstanceRow>, plan: PurgePlan) -> Result<(InstanceRow, P
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rehydrate_core::{Digest, Timestamp};
+    use rehydrate_core::Digest;
     use rehydrate_store::InstanceStateTag;
 
     fn row(state: InstanceStateTag) -> InstanceRow {
@@ -111,12 +110,14 @@ mod tests {
     fn only_what_has_ended_is_purged_and_only_the_run_that_was_meant() {
         for state in InstanceStateTag::ALL {
             let expected = if state.is_closed() { Ok(Purge::Instance) } else { Err("instance.running") };
-            assert_eq!(code(state, PurgePlan::Instance { run: None }), expected);
-            assert_eq!(code(state, PurgePlan::Instance { run: Some(RunNumber(3)) }), expected);
-            let other = PurgePlan::Instance { run: Some(RunNumber(2)) };
-            assert_eq!(code(state, other), Err("instance.run-began"));
+            assert_eq!(code(state, PurgePlan::Instance), expected);
+            assert_eq!(code(state, PurgePlan::Seen(RunNumber(3), Timestamp(0))), expected);
+            // Also the same run of an instance that was purged and begun anew.
+            for other in [PurgePlan::Seen(RunNumber(2), Timestamp(0)), PurgePlan::Seen(RunNumber(3), Timestamp(-1))] {
+                assert_eq!(code(state, other), Err("instance.run-began"));
+            }
         }
-        let missing = planned(None, PurgePlan::Instance { run: None }).map(drop);
+        let missing = planned(None, PurgePlan::Instance).map(drop);
         assert_eq!(missing.map_err(|error| error.code), Err("instance.not-found"));
     }
 

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often, and how far apart, a removal looks again because instances are being started.
-const TRIES_MAX: usize = 100;
-const REST: Duration = Duration::from_millis(50);
+const TRIES_MAX: usize = 400;
+const REST: Duration = Duration::from_millis(5);
 
 /// Rows looked at with one look into the store.
 const PIECE: usize = 10_000;

@@ -26,21 +26,18 @@ impl RecentRuns {
     }
 
     /// A commit that purged these runs is durable.
-    pub(super) fn purged(&mut self, key: InstanceKey, until: Option<RunNumber>) {
+    pub(super) fn purged(&mut self, key: InstanceKey, until: RunNumber) {
         // Of more runs than this the whole is looked through instead.
         const FEW: u32 = 1024;
-        match until {
-            Some(RunNumber(until)) if until <= FEW => {
-                for run in (0..until).map(RunNumber) {
-                    self.new.remove(&(key, run));
-                    self.old.remove(&(key, run));
-                }
+        if until.0 <= FEW {
+            for run in (0..until.0).map(RunNumber) {
+                self.new.remove(&(key, run));
+                self.old.remove(&(key, run));
             }
-            _ => {
-                let stays = |run: &(InstanceKey, RunNumber)| run.0 != key || until.is_some_and(|until| run.1 >= until);
-                self.new.retain(|run, _| stays(run));
-                self.old.retain(|run, _| stays(run));
-            }
+        } else {
+            let stays = |run: &(InstanceKey, RunNumber)| run.0 != key || run.1 >= until;
+            self.new.retain(|run, _| stays(run));
+            self.old.retain(|run, _| stays(run));
         }
     }
 
@@ -73,5 +70,19 @@ mod tests {
         assert_eq!(recent.last(run(0)), None);
         assert_eq!(recent.last(run(GENERATION_MAX * 2 - 1)), Some(EventId(2)));
         assert!(recent.new.len() + recent.old.len() <= GENERATION_MAX * 2);
+    }
+
+    #[test]
+    fn purged_runs_are_forgotten_and_no_others() {
+        let (key, other) = (InstanceKey([1; 16]), InstanceKey([2; 16]));
+        for until in [3, 5_000] {
+            let mut recent = RecentRuns::default();
+            let runs = [(key, RunNumber(until - 1)), (key, RunNumber(until)), (other, RunNumber(1))];
+            for run in runs {
+                recent.written(run, EventId(7));
+            }
+            recent.purged(key, RunNumber(until));
+            assert_eq!(runs.map(|run| recent.last(run)), [None, Some(EventId(7)), Some(EventId(7))]);
+        }
     }
 }

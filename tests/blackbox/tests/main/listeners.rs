@@ -69,7 +69,7 @@ async fn the_api_describes_itself_with_every_path() {
 async fn what_is_not_there_is_a_problem_document() {
     let client = Host::shared().await.client();
     for (method, path, status) in
-        [(Method::GET, "/nothing", 404), (Method::DELETE, "/v1/instances", 405), (Method::POST, "/v1/instances", 400)]
+        [(Method::GET, "/nothing", 404), (Method::PATCH, "/v1/instances", 405), (Method::POST, "/v1/instances", 400)]
     {
         let answer = answer(client.admin(method.clone(), path)).await;
         assert_eq!(answer.status, status, "{method} {path}: {answer:?}");

@@ -16,26 +16,24 @@ use std::collections::HashMap;
 /// Keys of one family that are dropped one by one, at most.
 const POINT_DELETES_MAX: usize = 512;
 
-/// What the batches of a commit have purged so far: the database still has it.
+/// What the batches of a commit have purged so far, with the first run of each instance that is not: the database still
+/// has it.
 #[derive(Default)]
-pub(super) struct Purged(HashMap<InstanceKey, Option<RunNumber>>);
+pub(super) struct Purged(HashMap<InstanceKey, RunNumber>);
 
 impl Purged {
     /// Whether that run was there before, and is not any more.
     pub(super) fn has(&self, key: InstanceKey, run: RunNumber) -> bool {
-        self.0.get(&key).is_some_and(|until| until.is_none_or(|until| run < until))
+        self.0.get(&key).is_some_and(|until| run < *until)
     }
 
-    fn add(&mut self, key: InstanceKey, purge: Purge) {
-        let until = self.0.entry(key).or_insert_with(|| purge.until());
-        *until = match (*until, purge.until()) {
-            (Some(before), Some(now)) => Some(before.max(now)),
-            _ => None,
-        };
+    fn add(&mut self, key: InstanceKey, until: RunNumber) {
+        let known = self.0.entry(key).or_insert(until);
+        *known = until.max(*known);
     }
 
-    /// The instances, with the first run of each that stays.
-    pub(super) fn into_runs(self) -> impl Iterator<Item = (InstanceKey, Option<RunNumber>)> {
+    /// The instances, with the first run of each that was not purged.
+    pub(super) fn into_runs(self) -> impl Iterator<Item = (InstanceKey, RunNumber)> {
         self.0.into_iter()
     }
 }
@@ -59,7 +57,8 @@ impl Group<'_> {
         }
         self.last_events.retain(|(of, run), _| *of != key || !purge.drops(*run));
         self.logs.retain(|(of, run), _| *of != key || !purge.drops(*run));
-        self.purged.add(key, purge);
+        // An instance has no runs after that of its purge.
+        self.purged.add(key, purge.until().unwrap_or_else(|| batch.run.next()));
         Ok(())
     }
 
