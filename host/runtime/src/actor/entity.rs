@@ -198,7 +198,7 @@ impl Instances {
             Err(error) => return Err(Failure::new(FailureKind::Rejected, error.code, error.message)),
         };
         let now = work.begin_operation();
-        let seed = runtime::random_seed().unwrap_or_else(|_| work.row.operation);
+        let seed = runtime::random_seed().unwrap_or(work.row.operation);
         let request = EntityRequest {
             entity: work.id.clone(),
             operation: asked.operation.to_owned(),
