@@ -69,6 +69,7 @@ mod retry;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod time;
+mod unwrapped;
 #[cfg(target_family = "wasm")]
 mod wire;
 
@@ -86,6 +87,7 @@ pub use operation::{All, Callback, Elapsed, Operation, Timeout};
 pub use rehydrate_macros::{activity, entity, workflow};
 pub use retry::{ActivityOptions, RetryPolicy};
 pub use time::{InvalidTimestamp, Timestamp};
+pub use unwrapped::Unwrapped;
 
 /// Offers activities: the one macro of an activity component. Each is a function with
 /// [`#[rehydrate::activity]`](activity), named by its path.
