@@ -55,7 +55,12 @@ struct Api {
 async fn api(token: Option<&str>) -> Api {
     let dir = tempfile::tempdir().expect("a directory");
     let runtime = runtime(dir.path()).await;
-    let options = AdminOptions { token: token.map(str::to_owned), hosts: Vec::new(), component_bytes: COMPONENT_BYTES };
+    let options = AdminOptions {
+        token: token.map(str::to_owned),
+        component_bytes: COMPONENT_BYTES,
+        durable_functions: true,
+        ..AdminOptions::default()
+    };
     let time = BodyTime::of(&HttpLimits::default());
     let local = "127.0.0.1:7070".parse().expect("an address");
     let admin = admin::routes(local, runtime.clone(), &options, time, Draining::never());

@@ -35,6 +35,7 @@ fn all() -> Vec<EventBody> {
             digest,
             input: json(),
             seed: 7,
+            lineage: None,
         },
         EventBody::ActivityScheduled { name: "submit".to_owned(), input: json(), options },
         EventBody::ActivityAttemptFailed { op, attempt, started: T0, failure: failure.clone(), next_attempt: T0 },

@@ -167,7 +167,7 @@ class Checks:
 
     async def check_start_of_an_instance_that_runs_already(self):
         instance = await self.started("twice", waits(1))
-        await raises(self.client.start_new(WORKFLOW, instance, waits(1)), "Message.*already")
+        await raises(self.client.start_new(WORKFLOW, instance, waits(1)), "Message.*has not ended")
         await self.client.terminate(instance, "done")
 
     async def check_status_of_an_instance_that_has_ended(self):

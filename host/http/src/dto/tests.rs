@@ -57,6 +57,8 @@ fn detail() -> InstanceDetail {
         output: None,
         failure: None,
         cancel_requested: None,
+        suspended: None,
+        parent: None,
         waiting_for: vec![Waiting {
             event: EventId(5),
             kind: "callback",

@@ -106,6 +106,11 @@ impl TestEntity {
         ctx.set(&input.key, &input.value)
     }
 
+    /// Stores a text under the key `note`.
+    fn note(&self, ctx: EntityContext, text: String) -> Result<(), Failure> {
+        ctx.set("note", &text)
+    }
+
     /// Gives the value under a key, or null.
     fn load(&self, ctx: EntityContext, key: String) -> Result<Option<Value>, Failure> {
         ctx.get(&key)
