@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
 use query::Query;
 use rehydrate_runtime::Runtime;
@@ -50,7 +50,7 @@ pub async fn handle(State(facade): State<Facade>, request: Request) -> Response 
     let path = parts.uri.path().strip_prefix(BASE).unwrap_or_default().trim_start_matches('/');
     let segments: Option<Vec<String>> = path.split('/').map(decoded).collect();
     let Some(segments) = segments else {
-        return Refusal::new(StatusCode::BAD_REQUEST, "the path is not UTF-8").into();
+        return Refusal::bad("the path is not UTF-8").into();
     };
     let method = parts.method.clone();
     let asked = Asked { query: Query::parse(parts.uri.query()), base: base(&parts), headers: parts.headers, body };

@@ -359,7 +359,9 @@ async fn a_list_goes_on_where_its_token_says() {
     while !token.is_empty() {
         assert_eq!(seen.len() % 2, 0, "all pages but the last are full");
         let (more, next) = facade.page(&query, &token).await;
-        (seen.extend(more), token = next, pages += 1).0
+        seen.extend(more);
+        token = next;
+        pages += 1;
     }
     seen.sort();
     assert_eq!((seen, pages), (all, 3));
