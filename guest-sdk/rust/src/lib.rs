@@ -74,6 +74,7 @@ mod saga;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 mod time;
+mod unwrapped;
 #[cfg(target_family = "wasm")]
 mod wire;
 
@@ -92,6 +93,7 @@ pub use rehydrate_macros::{activity, entity, workflow};
 pub use retry::{ActivityOptions, RetryPolicy};
 pub use saga::Saga;
 pub use time::{InvalidTimestamp, Timestamp};
+pub use unwrapped::Unwrapped;
 
 /// Offers activities: the one macro of an activity component. Each is a function with
 /// [`#[rehydrate::activity]`](activity), named by its path.

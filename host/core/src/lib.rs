@@ -27,6 +27,7 @@ pub mod retry;
 pub mod rewind;
 pub mod signal;
 #[cfg(test)]
+#[path = "common_tests.rs"]
 mod testing;
 pub mod time;
 pub mod timer;

@@ -58,9 +58,9 @@ async fn api(token: Option<&str>) -> Api {
     let runtime = runtime(dir.path()).await;
     let options = AdminOptions {
         token: token.map(str::to_owned),
-        hosts: Vec::new(),
         component_bytes: COMPONENT_BYTES,
         durable_functions: true,
+        ..AdminOptions::default()
     };
     let time = BodyTime::of(&HttpLimits::default());
     let local = "127.0.0.1:7070".parse().expect("an address");

@@ -11,7 +11,7 @@ mod std_calls;
 use futures::FutureExt;
 use futures::future::join_all;
 use misbehave::Misbehave;
-use rehydrate::{ActivityOptions, Callback, Context, Failure, HttpRequest};
+use rehydrate::{ActivityOptions, Callback, Context, Failure, HttpRequest, Unwrapped};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -177,9 +177,9 @@ impl From<Retry> for rehydrate::RetryPolicy {
     }
 }
 
-/// The workflow.
+/// The workflow. Its input may come from a client that encodes it twice.
 #[rehydrate::workflow]
-async fn test_guests(ctx: Context, what: Do) -> Result<Value, Failure> {
+async fn test_guests(ctx: Context, Unwrapped(what): Unwrapped<Do>) -> Result<Value, Failure> {
     match what {
         Do::Echo { value } => Ok(value),
         Do::Sleep { ms } => sleep(&ctx, ms).await,

@@ -5,6 +5,7 @@
 //! through the command `rehydrate`, as a user would.
 
 mod bench;
+mod clients;
 mod compile;
 mod demo;
 mod instructions;

@@ -1,8 +1,10 @@
-//! What the build needs from the machine: a C++ compiler, libclang, the guest target of rustc.
+//! What the build needs from the machine: a C++ compiler, libclang, the guest target of rustc; and what the tests do:
+//! Node.js, Python, valgrind.
 //!
 //! Each is looked for first and installed only if it is missing. What can't be installed is named in one line
 //! with the way to get it. Nothing else on the machine is touched.
 
+use crate::clients::major_version;
 use crate::process::{output, succeeds};
 use crate::{say, workspace};
 use anyhow::{Context, bail};
@@ -173,6 +175,34 @@ pub fn valgrind(install: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("valgrind is missing; install it, for example with `apt-get install valgrind`, and run this again")
+}
+
+/// What runs the programs in `tests/clients` that are written in JavaScript.
+pub fn node(install: bool) -> anyhow::Result<()> {
+    const NODE_MIN: u32 = 18;
+    let found = || {
+        let is_new = major_version("node").is_some_and(|major| major >= NODE_MIN);
+        is_new && major_version("npm").is_some()
+    };
+    if found() || (install && apt_install(&["nodejs"])? && apt_install(&["npm"])? && found()) {
+        return Ok(());
+    }
+    bail!(
+        "Node.js {NODE_MIN} or newer with npm is missing (the tests drive the Durable Functions clients for JavaScript); \
+         install it, for example with `apt-get install nodejs npm` or `dnf install nodejs`, and run this again"
+    )
+}
+
+/// What runs the program in `tests/clients` that is written in Python.
+pub fn python(install: bool) -> anyhow::Result<()> {
+    let found = || output("python3", &["-c", "import ensurepip, venv"]).is_some();
+    if found() || (install && apt_install(&["python3-venv"])? && found()) {
+        return Ok(());
+    }
+    bail!(
+        "Python 3 with `venv` is missing (the tests drive the Durable Functions client for Python); install it, for \
+         example with `apt-get install python3-venv` or `dnf install python3`, and run this again"
+    )
 }
 
 fn guest_target(install: bool) -> anyhow::Result<()> {

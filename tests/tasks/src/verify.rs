@@ -1,5 +1,6 @@
 //! `cargo verify`: all tests. `cargo lint`: formatting and clippy.
 
+use crate::clients;
 use crate::compile::{guests, programs, run_cargo, samples};
 use crate::instructions;
 use crate::prerequisites::{self, Environment};
@@ -13,6 +14,7 @@ pub fn run(install: bool) -> anyhow::Result<()> {
     let begun = Instant::now();
     let environment = prerequisites::check(install)?;
     let workspace = Workspace::find()?;
+    clients::install(&workspace, install)?;
     programs(&workspace, &environment)?;
     samples(&workspace, &environment)?;
     guests(&workspace, &environment)?;

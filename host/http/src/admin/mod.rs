@@ -103,8 +103,8 @@ impl AdminServer {
 /// What the handlers share.
 #[derive(Clone)]
 pub struct Admin {
-    runtime: Runtime,
-    time: BodyTime,
+    pub(crate) runtime: Runtime,
+    pub(crate) time: BodyTime,
     component_bytes: usize,
     uploads: Arc<Semaphore>,
     draining: Draining,
@@ -118,7 +118,7 @@ impl Admin {
     }
 
     /// How an instance stands, once it has ended, at the latest after `patience`; a host that drains does not wait.
-    async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, Problem> {
+    pub(crate) async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, Problem> {
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
@@ -138,8 +138,9 @@ pub(crate) fn routes(
 ) -> Router {
     let guard = Arc::new(Guard::new(local, options.token.as_deref(), &options.hosts));
     let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
-    let facade = options.durable_functions.then(|| Facade { runtime: runtime.clone(), time });
-    router(Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining }, facade, guard)
+    let admin = Admin { runtime, time, component_bytes: options.component_bytes, uploads, draining };
+    let facade = options.durable_functions.then(|| Facade(admin.clone()));
+    router(admin, facade, guard)
 }
 
 fn router(admin: Admin, facade: Option<Facade>, guard: Arc<Guard>) -> Router {

@@ -42,18 +42,13 @@ fn key_of(segment: &str) -> &str {
 }
 
 impl Facade {
-    /// The name as it is deployed.
     async fn entity_name(&self, name: &str) -> Result<String, Refusal> {
-        let deployed = self.runtime.deployments().await?;
-        let mut entities = deployed.iter().filter(|row| row.kind == ComponentKind::Entity).map(|row| &row.name);
-        let exact = entities.clone().find(|known| *known == name);
-        let spelled = exact.or_else(|| entities.find(|known| known.eq_ignore_ascii_case(name)));
-        Ok(spelled.map_or(name, String::as_str).to_owned())
+        self.deployed_name(ComponentKind::Entity, name).await
     }
 
     pub(super) async fn read_entity(&self, name: &str, key: &str) -> Result<Response, Refusal> {
         let name = self.entity_name(name).await?;
-        let found = self.runtime.entity(&name, key_of(key)).await?;
+        let found = self.runtime().entity(&name, key_of(key)).await?;
         // One that keeps nothing but a lock has no state either.
         let found = found.filter(|entity| !entity.values.is_empty());
         let entity = found.ok_or_else(|| Refusal::empty(StatusCode::NOT_FOUND))?;
@@ -79,13 +74,13 @@ impl Facade {
             limit: asked.query.top(TOP, TOP_MAX)?,
             scan_max: SCAN_MAX,
         };
-        let page = self.runtime.entities(query).await?;
+        let page = self.runtime().entities(query).await?;
         let fetch_state = asked.query.flag("fetchstate", false);
         let mut listed = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
             let Some(EntityId { name, key }) = EntityId::parse(&row.id) else { continue };
             let state = match fetch_state {
-                true => self.runtime.entity(&name, &key).await?.map(|entity| show::json(&entity.state())),
+                true => self.runtime().entity(&name, &key).await?.map(|entity| show::json(&entity.state())),
                 false => None,
             };
             let last_operation_time = micros(row.last_operation);
@@ -107,13 +102,13 @@ impl Facade {
                 .unwrap_or_else(|_| serde_json::Value::from(String::from_utf8_lossy(&bytes)).to_string()),
         };
         let name = self.entity_name(name).await?;
-        self.runtime.entity_signal(&name, key_of(key), &operation, input).await?;
+        self.runtime().entity_signal(&name, key_of(key), &operation, input).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
 
     pub(super) async fn delete_entity(&self, name: &str, key: &str) -> Result<Response, Refusal> {
         let name = self.entity_name(name).await?;
-        self.runtime.entity_signal(&name, key_of(key), "delete", "null".to_owned()).await?;
+        self.runtime().entity_signal(&name, key_of(key), "delete", "null".to_owned()).await?;
         Ok(StatusCode::ACCEPTED.into_response())
     }
 }

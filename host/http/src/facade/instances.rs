@@ -1,5 +1,6 @@
 //! Orchestrations, which are instances here.
 
+use super::query::Query;
 use super::reply::{CheckStatus, Refusal, accepted, come_back, seconds};
 use super::{Asked, Facade, history};
 use crate::{cursor, show};
@@ -7,8 +8,8 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use rehydrate_runtime::core::{Answer, EventId, RunNumber};
-use rehydrate_runtime::store::{InstanceRow, InstanceStateTag, ListQuery};
-use rehydrate_runtime::{ConflictPolicy, InstanceResult, RestartAs, RestartId, ReusePolicy, StartRequest};
+use rehydrate_runtime::store::{ComponentKind, InstanceRow, InstanceStateTag, ListQuery};
+use rehydrate_runtime::{ConflictPolicy, ErrorKind, InstanceResult, RestartAs, RestartId, ReusePolicy, StartRequest};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -106,25 +107,27 @@ fn status_of(row: &InstanceRow, input: Option<&str>, output: Option<Box<RawValue
 }
 
 impl Facade {
-    /// Starts the newest version of a workflow.
+    /// Starts a workflow: its newest version, unless one is named.
     pub(super) async fn start(&self, name: &str, id: Option<&str>, mut asked: Asked) -> Result<Response, Refusal> {
-        let patience = asked.query.seconds("timeout")?.filter(|_| asked.query.get("pollinginterval").is_some());
+        let patience = patience(&asked.query)?;
         let body = std::mem::take(&mut asked.body);
         let input = self.json(body).await?;
         let request = StartRequest {
-            workflow: name.to_owned(),
+            workflow: self.deployed_name(ComponentKind::Workflow, name).await?,
+            version: asked.query.get("version").map(str::to_owned),
             id: id.filter(|id| !id.is_empty()).map(str::to_owned),
             input,
             reuse: ReusePolicy::Allow,
             conflict: ConflictPolicy::Refuse,
             ..StartRequest::default()
         };
-        let started = self.runtime.start(request).await.map_err(|error| match error.kind {
-            rehydrate_runtime::ErrorKind::NotFound => Refusal::bad(error.message),
+        let started = self.runtime().start(request).await.map_err(|error| match error.kind {
+            ErrorKind::NotFound => Refusal::bad(error.message),
+            ErrorKind::Conflict => Refusal::new(StatusCode::CONFLICT, still_runs(id.unwrap_or_default())),
             _ => Refusal::from(error),
         })?;
         let Some(patience) = patience else { return Ok(accepted(&started.id, &asked)) };
-        let result = self.runtime.result(&started.id, patience.min(WAIT_MAX)).await?;
+        let result = self.0.result(&started.id, patience).await?;
         match &result.outcome {
             None => Ok(accepted(&started.id, &asked)),
             Some(Ok(output)) => Ok(Json(show::json(output)).into_response()),
@@ -134,7 +137,7 @@ impl Facade {
 
     pub(super) async fn status(&self, id: &str, asked: Asked) -> Result<Response, Refusal> {
         let query = &asked.query;
-        let detail = self.runtime.describe(id).await.map_err(|_| Refusal::empty(StatusCode::NOT_FOUND))?;
+        let detail = self.runtime().describe(id).await.map_err(|_| Refusal::empty(StatusCode::NOT_FOUND))?;
         let row = &detail.row;
         let output = match (&detail.output, &detail.failure) {
             (Some(output), _) => Some(show::json(output)),
@@ -165,7 +168,7 @@ impl Facade {
         let mut all = Vec::new();
         let mut from = EventId(1);
         loop {
-            let page = self.runtime.history(id, Some(run), from, PAGE).await?;
+            let page = self.runtime().history(id, Some(run), from, PAGE).await?;
             let done = page.events.len() < PAGE;
             all.extend(page.events);
             if done {
@@ -204,12 +207,12 @@ impl Facade {
         let Some(query) = Facade::list_query(&asked, top)? else {
             return Ok(Json(Vec::<Status>::new()).into_response());
         };
-        let page = self.runtime.list(query).await?;
+        let page = self.runtime().list(query).await?;
         let show_input = asked.query.flag("showinput", true);
         let mut all = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
             // One that was purged a moment ago is left out.
-            let Ok((input, result)) = self.runtime.brief(row).await else { continue };
+            let Ok((input, result)) = self.runtime().brief(row).await else { continue };
             all.push(status_of(row, Some(input.as_str()).filter(|_| show_input), output(&result)));
         }
         let mut response = Json(all).into_response();
@@ -219,7 +222,7 @@ impl Facade {
     }
 
     pub(super) async fn purge(&self, id: &str) -> Result<Response, Refusal> {
-        match self.runtime.purge(id).await {
+        match self.runtime().purge(id).await {
             Ok(()) => Ok(Json(serde_json::json!({ "instancesDeleted": 1 })).into_response()),
             Err(_) => Err(Refusal::empty(StatusCode::NOT_FOUND)),
         }
@@ -229,8 +232,8 @@ impl Facade {
         if asked.query.get("createdtimefrom").is_none() {
             return Err(Refusal::bad("`createdTimeFrom` is needed to purge instances"));
         }
-        let deleted = match Facade::list_query(&asked, TOP)? {
-            Some(query) => self.runtime.purge_where(query).await?,
+        let deleted = match Facade::list_query(&asked, TOP)?.and_then(of_ended) {
+            Some(query) => self.runtime().purge_where(query).await?,
             None => 0,
         };
         match deleted {
@@ -247,26 +250,26 @@ impl Facade {
             return Err(Refusal::bad("only `application/json` is taken as the content of an event"));
         }
         let payload = self.json(asked.body).await?;
-        let detail = self.runtime.describe(id).await?;
+        let detail = self.runtime().describe(id).await?;
         let waits = detail.waiting_for.iter().filter(|waiting| waiting.kind == "signal");
         let spelled =
             waits.filter_map(|waiting| waiting.name.as_deref()).find(|known| known.eq_ignore_ascii_case(name));
-        taken(self.runtime.signal(id, spelled.unwrap_or(name), payload, None).await?)
+        taken(self.runtime().signal(id, spelled.unwrap_or(name), payload, None).await?)
     }
 
     /// `terminate`, `suspend`, `resume`, `rewind`, `restart`.
     pub(super) async fn change(&self, id: &str, verb: &str, asked: Asked) -> Result<Response, Refusal> {
         let reason = asked.query.get("reason").unwrap_or(NO_REASON).to_owned();
         match verb {
-            "terminate" => taken(self.runtime.terminate(id, reason).await?),
-            "suspend" => taken(self.runtime.suspend(id, reason).await?),
-            "resume" => match self.runtime.resume(id, reason).await {
+            "terminate" => taken(self.runtime().terminate(id, reason).await?),
+            "suspend" => taken(self.runtime().suspend(id, reason).await?),
+            "resume" => match self.runtime().resume(id, reason).await {
                 // One that runs is as the caller wants it.
-                Err(error) if error.kind != rehydrate_runtime::ErrorKind::Conflict => Err(error.into()),
+                Err(error) if error.kind != ErrorKind::Conflict => Err(error.into()),
                 _ => Ok(StatusCode::ACCEPTED.into_response()),
             },
             "rewind" => {
-                self.runtime.rewind(id, reason).await?;
+                self.runtime().rewind(id, reason).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             "restart" => self.restart(id, asked).await,
@@ -277,11 +280,35 @@ impl Facade {
     async fn restart(&self, id: &str, asked: Asked) -> Result<Response, Refusal> {
         let new_id = asked.query.flag("restartwithnewinstanceid", true);
         let restart_as = RestartAs { id: if new_id { RestartId::New } else { RestartId::Same }, version: None };
-        let started = self.runtime.restart(id, restart_as).await.map_err(|error| match error.kind {
-            rehydrate_runtime::ErrorKind::NotFound => Refusal::bad(error.message),
+        let started = self.runtime().restart(id, restart_as).await.map_err(|error| match error.kind {
+            ErrorKind::NotFound => Refusal::bad(error.message),
             _ => Refusal::from(error),
         })?;
         Ok(accepted(&started.id, &asked))
+    }
+}
+
+/// Why an id can't be started again. The runtime's own words name policies that this API does not have.
+fn still_runs(id: &str) -> String {
+    format!("instance `{id}` has not ended; use another id, or terminate it first")
+}
+
+/// A query for those only of its states that an instance ends in; none if it names others alone.
+fn of_ended(query: ListQuery) -> Option<ListQuery> {
+    let states: Vec<_> = query.states.iter().copied().filter(|state| state.is_closed()).collect();
+    (query.states.is_empty() || !states.is_empty()).then_some(ListQuery { states, ..query })
+}
+
+/// How long the answer to a start may wait for the end: not at all, unless both parameters are there. How often the
+/// host looks is its own affair: it is told.
+fn patience(query: &Query) -> Result<Option<Duration>, Refusal> {
+    let (timeout, interval) = (query.seconds("timeout")?, query.seconds("pollinginterval")?);
+    match (timeout, interval) {
+        (Some(timeout), Some(interval)) if interval > timeout => {
+            Err(Refusal::bad("`timeout` is shorter than `pollingInterval`; both are in seconds"))
+        }
+        (Some(timeout), Some(_)) => Ok(Some(timeout.min(WAIT_MAX))),
+        _ => Ok(None),
     }
 }
 

@@ -10,26 +10,25 @@ mod instances;
 mod query;
 mod reply;
 
-use crate::body::{self, BodySize, BodyTime};
+use crate::admin::Admin;
+use crate::body::{self, BodySize};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
 use query::Query;
 use rehydrate_runtime::Runtime;
+use rehydrate_runtime::store::ComponentKind;
 use reply::Refusal;
 
 /// What the paths of this API begin with.
 pub const BASE: &str = "/runtime/webhooks/durabletask";
 
-/// What the handlers share.
+/// What the handlers share: what those of the host's own API do.
 #[derive(Clone)]
-pub struct Facade {
-    pub(crate) runtime: Runtime,
-    pub(crate) time: BodyTime,
-}
+pub struct Facade(pub(crate) Admin);
 
 /// A request, taken apart.
 struct Asked {
@@ -51,7 +50,7 @@ pub async fn handle(State(facade): State<Facade>, request: Request) -> Response 
     let path = parts.uri.path().strip_prefix(BASE).unwrap_or_default().trim_start_matches('/');
     let segments: Option<Vec<String>> = path.split('/').map(decoded).collect();
     let Some(segments) = segments else {
-        return Refusal::new(StatusCode::BAD_REQUEST, "the path is not UTF-8").into();
+        return Refusal::bad("the path is not UTF-8").into();
     };
     let method = parts.method.clone();
     let asked = Asked { query: Query::parse(parts.uri.query()), base: base(&parts), headers: parts.headers, body };
@@ -95,6 +94,19 @@ impl Facade {
         }
     }
 
+    fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    /// A component's name as it is deployed: this API knows no case in names. One that is not deployed stays as it is.
+    async fn deployed_name(&self, kind: ComponentKind, name: &str) -> Result<String, Refusal> {
+        let deployed = self.runtime().deployments().await?;
+        let mut names = deployed.iter().filter(|row| row.kind == kind).map(|row| &row.name);
+        let exact = names.clone().find(|known| *known == name);
+        let spelled = exact.or_else(|| names.find(|known| known.eq_ignore_ascii_case(name)));
+        Ok(spelled.map_or(name, String::as_str).to_owned())
+    }
+
     /// The body as JSON text; none is `null`.
     async fn json(&self, body: Body) -> Result<String, Refusal> {
         let bytes = self.bytes(body).await?;
@@ -105,7 +117,7 @@ impl Facade {
     }
 
     async fn bytes(&self, body: Body) -> Result<bytes::Bytes, Refusal> {
-        let limit = BodySize::payload(self.runtime.limits(), 0);
-        body::read(body, limit, self.time).await.map_err(Refusal::from)
+        let limit = BodySize::payload(self.runtime().limits(), 0);
+        body::read(body, limit, self.0.time).await.map_err(Refusal::from)
     }
 }

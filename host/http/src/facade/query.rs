@@ -5,6 +5,9 @@ use crate::show;
 use rehydrate_runtime::core::Timestamp;
 use std::time::Duration;
 
+/// The hub of a client that names none; this host has but one.
+const TASK_HUB: &str = "Rehydrate";
+
 /// The parameters of a request, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Query(Vec<(String, String)>);
@@ -59,12 +62,17 @@ impl Query {
             .ok_or_else(|| Refusal::bad(format!("`top` is `{text}`, which is no number above 0")))
     }
 
-    /// The parameters that name the client's hub and key, to be handed back in URLs: `a=1&b=2`.
+    /// The parameters that name the client's hub and key, to be handed back in URLs: `a=1&b=2`. There is always one, as
+    /// clients add theirs with `&`.
     pub fn common(&self) -> String {
         let mut out = form_urlencoded::Serializer::new(String::new());
         for (name, shown) in [("taskhub", "taskHub"), ("connection", "connection"), ("code", "code")] {
-            let value = self.get(name).or_else(|| (name == "connection").then(|| self.get("connectionname")).flatten());
-            if let Some(value) = value {
+            let other = match name {
+                "taskhub" => Some(TASK_HUB),
+                "connection" => self.get("connectionname"),
+                _ => None,
+            };
+            if let Some(value) = self.get(name).or(other) {
                 out.append_pair(shown, value);
             }
         }
@@ -96,7 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn what_names_the_hub_is_handed_back_and_nothing_else() {
+    fn what_names_the_hub_is_handed_back_and_nothing_else_and_a_hub_there_is_always() {
+        assert_eq!(Query::parse(Some("TOP=3")).common(), "taskHub=Rehydrate");
         let query = Query::parse(Some("taskHub=Hub&connectionName=Storage&code=a%20b&top=3"));
         assert_eq!(query.common(), "taskHub=Hub&connection=Storage&code=a+b");
     }

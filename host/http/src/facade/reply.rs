@@ -50,12 +50,6 @@ impl Refusal {
     pub fn nothing_here() -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "there is no such operation in this API")
     }
-
-    /// The same, in place of whatever status the error has by itself.
-    pub fn with_status(self, status: StatusCode) -> Refusal {
-        let exception = self.message.clone().filter(|_| status == StatusCode::BAD_REQUEST);
-        Refusal { status, exception, ..self }
-    }
 }
 
 impl From<RuntimeError> for Refusal {
@@ -109,14 +103,8 @@ impl CheckStatus {
     /// Of that instance, for whoever asked.
     pub fn of(id: &str, base: &str, common: &str) -> CheckStatus {
         let at = format!("{base}/instances/{}", segment(id));
-        let plain = |path: &str| match common {
-            "" => format!("{at}{path}"),
-            common => format!("{at}{path}?{common}"),
-        };
-        let with_reason = |path: &str| match common {
-            "" => format!("{at}{path}?reason={{text}}"),
-            common => format!("{at}{path}?reason={{text}}&{common}"),
-        };
+        let plain = |path: &str| format!("{at}{path}?{common}");
+        let with_reason = |path: &str| format!("{at}{path}?reason={{text}}&{common}");
         CheckStatus {
             id: id.to_owned(),
             status_query_get_uri: plain(""),
@@ -179,9 +167,7 @@ mod tests {
         let document = CheckStatus::of("a b", "http://h/x", "taskHub=T&code=c");
         assert_eq!(document.send_event_post_uri, "http://h/x/instances/a%20b/raiseEvent/{eventName}?taskHub=T&code=c");
         assert_eq!(document.terminate_post_uri, "http://h/x/instances/a%20b/terminate?reason={text}&taskHub=T&code=c");
-        let document = CheckStatus::of("a", "http://h/x", "");
-        assert_eq!(document.status_query_get_uri, "http://h/x/instances/a");
-        assert_eq!(document.suspend_post_uri, "http://h/x/instances/a/suspend?reason={text}");
+        assert_eq!(document.status(), "http://h/x/instances/a%20b?taskHub=T&code=c");
     }
 
     #[test]

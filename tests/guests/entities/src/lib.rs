@@ -1,7 +1,7 @@
 //! One entity for the black-box tests: a number that serves as counter and as account, values under keys, messages to
 //! others, and three ways to go wrong.
 
-use rehydrate::{EntityContext, EntityId, Failure};
+use rehydrate::{EntityContext, EntityId, Failure, Unwrapped};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::hint::black_box;
@@ -49,8 +49,8 @@ struct Forward {
 
 #[rehydrate::entity]
 impl TestEntity {
-    /// Adds to the number; gives the sum.
-    fn add(&mut self, n: i64) -> Result<i64, Failure> {
+    /// Adds to the number, which may come from a client that encodes it twice; gives the sum.
+    fn add(&mut self, Unwrapped(n): Unwrapped<i64>) -> Result<i64, Failure> {
         self.number = self.number.saturating_add(n);
         Ok(self.number)
     }
@@ -68,7 +68,7 @@ impl TestEntity {
 
     /// As `add`, by another name.
     fn deposit(&mut self, amount: i64) -> Result<i64, Failure> {
-        self.add(amount)
+        self.add(Unwrapped(amount))
     }
 
     /// Takes from the number; fails if it would be below zero.
@@ -104,6 +104,11 @@ impl TestEntity {
     /// Stores a value under a key.
     fn store(&self, ctx: EntityContext, input: Store) -> Result<(), Failure> {
         ctx.set(&input.key, &input.value)
+    }
+
+    /// Stores a text under the key `note`.
+    fn note(&self, ctx: EntityContext, text: String) -> Result<(), Failure> {
+        ctx.set("note", &text)
     }
 
     /// Gives the value under a key, or null.
