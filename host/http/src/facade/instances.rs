@@ -1,7 +1,7 @@
 //! Orchestrations, which are instances here.
 
 use super::query::Query;
-use super::reply::{CheckStatus, Refusal, accepted, come_back, seconds};
+use super::reply::{CheckStatus, Refusal, accepted, as_string, come_back, seconds};
 use super::{Asked, Facade, history};
 use crate::{cursor, show};
 use axum::Json;
@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use rehydrate_runtime::core::{Answer, EventId, RunNumber};
 use rehydrate_runtime::store::{ComponentKind, InstanceRow, InstanceStateTag, ListQuery};
-use rehydrate_runtime::{ConflictPolicy, ErrorKind, InstanceResult, RestartAs, RestartId, ReusePolicy, StartRequest};
+use rehydrate_runtime::{
+    ConflictPolicy, ErrorKind, InstanceResult, RestartAs, RestartId, ReusePolicy, RuntimeError, StartRequest,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -44,9 +46,9 @@ struct Status {
     last_updated_time: String,
     /// The same twice: the services write one name, a client reads the other.
     #[serde(skip_serializing_if = "Option::is_none")]
-    history_events: Option<Vec<serde_json::Value>>,
+    history_events: Option<history::Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    history: Option<Vec<serde_json::Value>>,
+    history: Option<history::Shown>,
 }
 
 /// The word for a state.
@@ -75,12 +77,6 @@ fn states(word: &str) -> Result<Vec<InstanceStateTag>, Refusal> {
         "pending" | "continuedasnew" | "unknown" => Vec::new(),
         _ => return Err(Refusal::bad(format!("`{word}` is no runtime status"))),
     })
-}
-
-/// Text as a JSON string.
-fn as_string(text: &str) -> Box<RawValue> {
-    let quoted = serde_json::Value::from(show::text(text)).to_string();
-    RawValue::from_string(quoted).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// What an ended instance gave: its output, or its failure as a sentence.
@@ -137,7 +133,7 @@ impl Facade {
 
     pub(super) async fn status(&self, id: &str, asked: Asked) -> Result<Response, Refusal> {
         let query = &asked.query;
-        let detail = self.runtime().describe(id).await.map_err(|_| Refusal::empty(StatusCode::NOT_FOUND))?;
+        let detail = self.runtime().describe(id).await.map_err(no_such_instance)?;
         let row = &detail.row;
         let output = match (&detail.output, &detail.failure) {
             (Some(output), _) => Some(show::json(output)),
@@ -149,8 +145,8 @@ impl Facade {
         if query.flag("showhistory", false) {
             let events = self.all_events(id, row.run).await?;
             let shown = history::events(&events, query.flag("showhistoryoutput", false), query.flag("showinput", true));
-            status.history_events = Some(shown.clone());
-            status.history = Some(shown);
+            status.history = Some(shown.clone());
+            status.history_events = Some(shown);
         }
         if !row.state.is_closed() {
             let mut response = (StatusCode::ACCEPTED, Json(status)).into_response();
@@ -211,9 +207,14 @@ impl Facade {
         let show_input = asked.query.flag("showinput", true);
         let mut all = Vec::with_capacity(page.rows.len());
         for row in &page.rows {
-            // One that was purged a moment ago is left out.
-            let Ok((input, result)) = self.runtime().brief(row).await else { continue };
-            all.push(status_of(row, Some(input.as_str()).filter(|_| show_input), output(&result)));
+            match self.runtime().brief(row).await {
+                Ok((input, result)) => {
+                    all.push(status_of(row, Some(input.as_str()).filter(|_| show_input), output(&result)));
+                }
+                // It was purged a moment ago.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let mut response = Json(all).into_response();
         let next = page.next.as_ref().and_then(|next| HeaderValue::from_str(&cursor::encode(next)).ok());
@@ -224,7 +225,9 @@ impl Facade {
     pub(super) async fn purge(&self, id: &str) -> Result<Response, Refusal> {
         match self.runtime().purge(id).await {
             Ok(()) => Ok(Json(serde_json::json!({ "instancesDeleted": 1 })).into_response()),
-            Err(_) => Err(Refusal::empty(StatusCode::NOT_FOUND)),
+            // Only what has ended is there to be purged.
+            Err(error) if error.kind == ErrorKind::Conflict => Err(Refusal::empty(StatusCode::NOT_FOUND)),
+            Err(error) => Err(no_such_instance(error)),
         }
     }
 
@@ -252,8 +255,9 @@ impl Facade {
         let payload = self.json(asked.body).await?;
         let detail = self.runtime().describe(id).await?;
         let waits = detail.waiting_for.iter().filter(|waiting| waiting.kind == "signal");
-        let spelled =
-            waits.filter_map(|waiting| waiting.name.as_deref()).find(|known| known.eq_ignore_ascii_case(name));
+        let mut names = waits.filter_map(|waiting| waiting.name.as_deref());
+        let exact = names.clone().find(|known| *known == name);
+        let spelled = exact.or_else(|| names.find(|known| known.eq_ignore_ascii_case(name)));
         taken(self.runtime().signal(id, spelled.unwrap_or(name), payload, None).await?)
     }
 
@@ -285,6 +289,14 @@ impl Facade {
             _ => Refusal::from(error),
         })?;
         Ok(accepted(&started.id, &asked))
+    }
+}
+
+/// The answer to an error of reading one instance: an id that can't be one is that of none.
+fn no_such_instance(error: RuntimeError) -> Refusal {
+    match error.kind {
+        ErrorKind::NotFound | ErrorKind::Invalid => Refusal::empty(StatusCode::NOT_FOUND),
+        _ => error.into(),
     }
 }
 

@@ -3,12 +3,14 @@
 use super::Asked;
 use crate::paths::segment;
 use crate::problem::Problem;
+use crate::show;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use rehydrate_runtime::core::Timestamp;
 use rehydrate_runtime::{ErrorKind, RuntimeError};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 /// An error: its status, and what the body says; no message is no body.
 #[derive(Debug)]
@@ -31,12 +33,12 @@ struct ErrorBody {
 impl Refusal {
     /// With that status and message.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: Some(message.into()), exception: None }
+        Refusal { status, message: Some(show::text(&message.into())), exception: None }
     }
 
     /// 400; the clients show the exception's message.
     pub fn bad(message: impl Into<String>) -> Refusal {
-        let message = message.into();
+        let message = show::text(&message.into());
         let exception = Some(message.clone());
         Refusal { status: StatusCode::BAD_REQUEST, message: Some(message), exception }
     }
@@ -140,6 +142,12 @@ pub fn come_back(response: &mut Response, location: Option<HeaderValue>, seconds
     let headers = response.headers_mut();
     headers.extend(location.map(|location| (header::LOCATION, location)));
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+}
+
+/// Text as a JSON string.
+pub fn as_string(text: &str) -> Box<RawValue> {
+    let quoted = serde_json::Value::from(show::text(text)).to_string();
+    RawValue::from_string(quoted).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
 /// A point in time, in whole seconds.
