@@ -130,6 +130,44 @@ impl LockState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Event, EventBody};
+    use crate::ids::RunNumber;
+    use crate::instance::InstanceState;
+
+    /// Folds events, given with their causes, and gives the messages that each led to.
+    fn sent(bodies: Vec<(u64, EventBody)>) -> Vec<Vec<(String, MessageBody)>> {
+        let mut state = InstanceState::new(RunNumber::FIRST, 0);
+        let fold = |(cause, body)| {
+            let event = Event { cause: EventId(cause), ..state.next_event(body, Timestamp(1)) };
+            let mut effects = Vec::new();
+            state.apply(&event, &mut effects);
+            let sent = effects.into_iter().filter_map(|effect| match effect {
+                Effect::Send(message) => Some((message.to, message.body)),
+                _ => None,
+            });
+            sent.collect()
+        };
+        bodies.into_iter().map(fold).collect()
+    }
+
+    #[test]
+    fn a_lock_that_was_granted_before_the_guest_could_know_is_given_back_with_its_request() {
+        let entities = ["a", "b"].map(|key| EntityId::new("account", key).unwrap()).to_vec();
+        let op = EventId(1);
+        let granted = |left| (0, EventBody::LockGranted { op, left });
+        let history = vec![
+            (0, EventBody::LockRequested { entities }),
+            granted(1),
+            granted(0),
+            // The guest gave it up because of something that came before the grant.
+            (0, EventBody::OperationCancelled { op }),
+            (3, EventBody::InstanceCompleted { output: "1".to_owned() }),
+        ];
+        let unlock = |key: &str| (format!("@account@{key}"), MessageBody::Unlock { op });
+        let lock = |key: &str| (format!("@account@{key}"), MessageBody::Lock);
+        let expected = [vec![lock("a")], vec![lock("b")], vec![], vec![unlock("a"), unlock("b")], Vec::new()];
+        assert_eq!(sent(history), expected);
+    }
 
     #[test]
     fn an_entity_id_is_written_so_that_no_instance_id_can_be_it() {

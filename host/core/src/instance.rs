@@ -704,6 +704,10 @@ impl InstanceState {
             let reason = "the workflow that started it does not need it any more";
             return self.close(op, GivenUp { event, reason }, effects);
         }
+        // A lock that was granted before the guest could know.
+        if let Some(lock) = self.held_locks.remove(&op) {
+            return lock.release(op, event, effects);
+        }
         // A wait that had been handed a signal and never read it: the signal goes to the next waiter.
         if self.signal_waits.remove(&op).is_some()
             && let Some(handed) = self.signals.give_back(op, ())
