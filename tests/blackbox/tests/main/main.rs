@@ -5,11 +5,16 @@
 mod activities;
 mod architecture;
 mod callbacks;
+mod children;
+mod continue_as_new;
 mod crash;
+mod crash_model;
 mod deploy;
 mod determinism;
+mod entities;
 mod events;
 mod jobs;
+mod lifecycle;
 mod limits;
 mod list;
 mod listeners;
