@@ -79,6 +79,8 @@ pub enum Post {
     Start(Box<StartPlan>, Reply<StartReply>),
     /// The host starts, and this was under way when it ended.
     Recover(UnderWay),
+    /// A run goes on from the one before, and its guest has its first turn to take.
+    Begun,
     /// A paused instance is to try again, a suspended one to run again.
     Resume {
         /// Why; none: only a paused one is meant, by the host itself.
@@ -230,6 +232,15 @@ impl Instances {
     /// the host itself has to say.
     pub fn post(self: &Arc<Self>, key: InstanceKey, post: Post) {
         if self.put_in_mailbox(key, post) {
+            tokio::spawn(self.clone().run(key));
+        }
+    }
+
+    /// Posts all this before any of it is taken: what was sent before the host ended arrives before what is sent now.
+    pub fn post_all(self: &Arc<Self>, posts: impl IntoIterator<Item = (InstanceKey, Post)>) {
+        let to_run: Vec<InstanceKey> =
+            posts.into_iter().filter_map(|(key, post)| self.put_in_mailbox(key, post).then_some(key)).collect();
+        for key in to_run {
             tokio::spawn(self.clone().run(key));
         }
     }

@@ -5,13 +5,13 @@
 
 use crate::actor::{Instances, Post};
 use crate::{catalog, identity};
-use rehydrate_core::{Failure, Message, MessageBody, MessageId, Outcome};
+use rehydrate_core::{Failure, InstanceKey, Message, MessageBody, MessageId, Outcome};
 use rehydrate_store::{Store, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Messages read at once in recovery, and forgotten at once.
+/// Messages read at once in recovery, counted, and forgotten at once.
 const PAGE: usize = 1024;
 
 /// How long received messages are gathered before they are forgotten.
@@ -74,6 +74,12 @@ pub fn left_over(store: &dyn Store) -> Result<Vec<Message>, StoreError> {
     }
 }
 
+/// How many messages are under way, or were a moment ago: at most [`PAGE`]; none if the store can't be read.
+pub fn count(store: &dyn Store) -> Option<usize> {
+    let page = tokio::task::block_in_place(|| store.outbox(None, PAGE));
+    page.map(|messages| messages.len()).inspect_err(|error| tracing::error!(%error, "messages can't be read")).ok()
+}
+
 /// The answer to a message, if its sender waits for one.
 pub fn answer(message: &Message, outcome: Outcome) -> Option<Message> {
     let to = message.reply_to?;
@@ -90,6 +96,11 @@ pub fn answer(message: &Message, outcome: Outcome) -> Option<Message> {
 pub fn nobody(message: &Message) -> Failure {
     let text = format!("there is no instance `{}`, or it has ended", message.to);
     Failure::new(rehydrate_core::FailureKind::NotFound, "instance.not-found", text)
+}
+
+/// The post that delivers a message which may have been received before.
+pub fn delivered_again(message: Message) -> (InstanceKey, Post) {
+    (identity::instance_key(&message.to), Post::Message { message: Box::new(message), again: true })
 }
 
 impl Instances {

@@ -447,6 +447,7 @@ impl Runtime {
             "resident_instances": resident_instances,
             "resident_bytes": resident_bytes,
             "attempts_under_way": instances.workers.count(),
+            "messages_under_way": outbox::count(&*instances.store),
             "commits": commits.commits,
             "batches": commits.batches,
             "batch_bytes": commits.bytes,
@@ -499,17 +500,15 @@ fn parts(
 /// host could not run. Timers need nothing: their loop finds those that are due.
 fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
     let messages = outbox::left_over(&*instances.store)?;
+    let mut posts = Vec::new();
     let mut after = None;
-    let mut count = 0_usize;
     loop {
         let tasks = instances.store.tasks(after.as_ref(), PAGE)?;
         let Some(last) = tasks.last().copied() else { break };
-        count += tasks.len();
-        for task in tasks {
-            instances.post(task.key, Post::Recover(task.under_way));
-        }
+        posts.extend(tasks.into_iter().map(|task| (task.key, Post::Recover(task.under_way))));
         after = Some(last);
     }
+    tracing::info!(instances = posts.len(), messages = messages.len(), "recovered");
     let mut query =
         ListQuery { states: vec![InstanceStateTag::Paused], limit: PAGE, scan_max: PAGE * 16, ..ListQuery::default() };
     loop {
@@ -518,15 +517,15 @@ fn recover(instances: &Arc<Instances>) -> Result<(), RuntimeError> {
             page.rows.iter().filter(|row| row.problem.as_ref().is_some_and(|it| it.code == crate::actor::HOST_FAULT))
         {
             let (reply, _answer) = oneshot::channel();
-            instances.post(identity::instance_key(&row.id), Post::Resume { reason: None, reply });
+            posts.push((identity::instance_key(&row.id), Post::Resume { reason: None, reply }));
         }
         query.after = page.next;
         if query.after.is_none() {
             break;
         }
     }
-    tracing::info!(instances = count, messages = messages.len(), "recovered");
-    messages.into_iter().for_each(|message| instances.deliver(message, true));
+    posts.extend(messages.into_iter().map(outbox::delivered_again));
+    instances.post_all(posts);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A client of the HTTP API. It checks nothing: tests look at the answer.
 
-use crate::wait::{SOON, within};
+use crate::host::ENTITIES;
+use crate::wait::{SOON, eventually, within};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -114,6 +115,17 @@ impl Client {
         self.get(&format!("/v1/instances/{id}")).await.expect(200).body
     }
 
+    /// The status once there is such an instance.
+    pub async fn there(&self, id: &str) -> Value {
+        eventually(&format!("there is an instance {id}"), async || {
+            match self.get(&format!("/v1/instances/{id}")).await {
+                Answer { status: 200, body, .. } => Ok(body),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
     /// The status once `done` holds of it.
     pub async fn status_when(&self, id: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
         self.status_within(SOON, id, what, done).await
@@ -141,18 +153,63 @@ impl Client {
         .await
     }
 
-    /// The whole history of an instance, page by page.
+    /// The whole history of an instance's current run, page by page.
     pub async fn history(&self, id: &str) -> Vec<Value> {
+        self.history_at(id, "").await
+    }
+
+    /// The whole history of one run of an instance.
+    pub async fn history_of(&self, id: &str, run: u32) -> Vec<Value> {
+        self.history_at(id, &format!("&run={run}")).await
+    }
+
+    async fn history_at(&self, id: &str, more: &str) -> Vec<Value> {
         let mut events: Vec<Value> = Vec::new();
         loop {
             let from = events.len() + 1;
-            let page = self.get(&format!("/v1/instances/{id}/history?from={from}&limit=1000")).await.expect(200);
+            let page = self.get(&format!("/v1/instances/{id}/history?from={from}&limit=1000{more}")).await.expect(200);
             let page = page.body["events"].as_array().expect("a page has events").clone();
             if page.is_empty() {
                 return events;
             }
             events.extend(page);
         }
+    }
+
+    /// POST to an instance: `cancel`, `terminate`, `suspend`, `resume` or `rewind`, without a reason.
+    pub async fn tell(&self, id: &str, what: &str) -> Answer {
+        self.post(&format!("/v1/instances/{id}/{what}"), &json!({})).await
+    }
+
+    /// Calls an entity of the tests.
+    pub async fn call_entity(&self, key: &str, operation: &str, input: &Value) -> Answer {
+        self.post(&format!("/v1/entities/{ENTITIES}/{key}/call/{operation}"), input).await
+    }
+
+    /// What an entity of the tests gave, which must be an output.
+    pub async fn entity_gave(&self, key: &str, operation: &str, input: &Value) -> Value {
+        let answer = self.call_entity(key, operation, input).await.expect(200);
+        assert!(answer.body.get("failure").is_none(), "{answer:?}");
+        answer.body["output"].clone()
+    }
+
+    /// Signals an entity of the tests.
+    pub async fn signal_entity(&self, key: &str, operation: &str, input: &Value) -> Answer {
+        self.post(&format!("/v1/entities/{ENTITIES}/{key}/signal/{operation}"), input).await
+    }
+
+    /// An entity of the tests as it stands.
+    pub async fn entity(&self, key: &str) -> Answer {
+        self.get(&format!("/v1/entities/{ENTITIES}/{key}")).await
+    }
+
+    /// An entity of the tests once `done` holds of it.
+    pub async fn entity_when(&self, key: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("entity {key} {what}"), async || {
+            let entity = self.entity(key).await.body;
+            if done(&entity) { Ok(entity) } else { Err(entity) }
+        })
+        .await
     }
 
     /// Sends a signal.

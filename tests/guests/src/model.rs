@@ -2,13 +2,16 @@
 
 use crate::Retry;
 use futures::future::join_all;
-use rehydrate::{ChildCall, Context, Failure, ParentClose};
+use rehydrate::{ChildCall, Context, Failure, HttpRequest, ParentClose};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The deployment's name of the entities of these tests.
 const ENTITIES: &str = "entities";
+
+/// The timer that a run leaves open when it goes on in the next one.
+const LEFT_OPEN: Duration = Duration::from_millis(200);
 
 fn outcome(outcome: Result<impl Serialize, Failure>) -> Result<Value, Failure> {
     Ok(match outcome {
@@ -158,6 +161,26 @@ impl SendSignal {
     }
 }
 
+/// Sends that many signals, with 0, 1, 2, ... as payloads, and runs the activity `echo` between two of them without
+/// waiting for the signal before to be recorded; gives the outcomes as `send_signal` does.
+#[derive(Deserialize, Debug)]
+pub(crate) struct SendSignals {
+    to: String,
+    name: String,
+    count: u64,
+}
+
+impl SendSignals {
+    pub(crate) async fn run(self, ctx: &Context) -> Result<Value, Failure> {
+        let mut sent = Vec::new();
+        for n in 0..self.count {
+            sent.push(ctx.instance(&self.to).signal(&self.name, &n));
+            ctx.activity::<Value>("echo", &n).await?;
+        }
+        all(ctx.all(sent).await.into_iter().map(outcome).collect())
+    }
+}
+
 /// Asks an instance to cancel; gives `{"ok": null}` or `{"err": failure}`.
 #[derive(Deserialize, Debug)]
 pub(crate) struct SendCancel {
@@ -185,6 +208,8 @@ pub(crate) struct Continue {
     /// The payloads taken so far.
     #[serde(default)]
     taken: Vec<Value>,
+    /// Where each run posts `{"url"}` of a callback that it leaves open, with a timer, when it goes on or ends.
+    register_url: Option<String>,
 }
 
 /// The version that the next run has.
@@ -200,6 +225,12 @@ impl Continue {
     pub(crate) async fn run(mut self, ctx: &Context) -> Result<Value, Failure> {
         let run = ctx.info().run;
         ctx.set_status(&json!({ "left": self.left, "run": run }))?;
+        let mut left_open = None;
+        if let Some(url) = &self.register_url {
+            let callback = ctx.callback::<Value>("left-open");
+            ctx.http(HttpRequest::post(url).json(&json!({ "url": callback.url() }))?).await?;
+            left_open = Some((callback, ctx.sleep(LEFT_OPEN)));
+        }
         if let Some(name) = &self.take {
             self.taken.push(ctx.signal(name).await?);
         }
@@ -207,10 +238,13 @@ impl Continue {
             return Ok(json!({ "run": run, "taken": self.taken }));
         };
         let next = Continue { left, ..self };
-        match next.version {
+        let outcome = match next.version {
             Version::Newest => ctx.continue_as_new(&next),
             Version::Same => ctx.continue_as_new_same_version(&next),
-        }
+        };
+        // Not even dropping it gives it up: the end of the run has to.
+        std::mem::forget(left_open);
+        outcome
     }
 }
 
@@ -345,11 +379,23 @@ pub(crate) struct Rewindable {
     activity: String,
     count: u64,
     input: Option<Value>,
+    /// Where to post `{"url"}` of a callback first, whose body this gives when the activities have ended well.
+    register_url: Option<String>,
 }
 
 impl Rewindable {
     pub(crate) async fn run(self, ctx: &Context) -> Result<Value, Failure> {
+        let mut callback = None;
+        if let Some(url) = &self.register_url {
+            let created = ctx.callback::<Value>("before");
+            ctx.http(HttpRequest::post(url).json(&json!({ "url": created.url() }))?).await?;
+            callback = Some(created);
+        }
         let input = |n| self.input.clone().unwrap_or_else(|| json!(n));
-        all(join_all((0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)))).await)
+        let outputs = all(join_all((0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)))).await)?;
+        match callback {
+            Some(callback) => callback.await,
+            None => Ok(outputs),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From one run to the next: continue-as-new, and rewind.
 
 use super::process::Work;
-use super::{Instances, Reply, Resident};
+use super::{Instances, Post, Reply, Resident};
 use crate::catalog::{ComponentPin, internal};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
@@ -28,8 +28,8 @@ impl Work {
 }
 
 impl Instances {
-    /// Makes the end of the run and the begin of the next one durable as one, and lets the new run's guest take its
-    /// first turn, which is left to be committed.
+    /// Makes the end of the run and the begin of the next one durable as one. The new run's guest takes its first turn
+    /// behind what is in the mailbox by now: a workflow that continues for ever can still be reached.
     pub(super) async fn continue_run(self: &Arc<Self>, key: InstanceKey, work: Work) -> Result<Work, RuntimeError> {
         let Work { mut resident, turn, told, failed, .. } = work;
         let next = match failed {
@@ -45,10 +45,9 @@ impl Instances {
                 told.into_iter().for_each(|told| told.tell(self, None));
                 // Others have their turn: a workflow that continues for ever must not keep its place for ever.
                 self.without_place(tokio::task::yield_now()).await;
+                self.post(key, Post::Begun);
                 let turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
-                let mut work = Work::new(resident, turn, events);
-                self.run_guest(key, &mut work).await;
-                Ok(work)
+                Ok(Work::new(resident, turn, events))
             }
             Err(error) => {
                 tracing::warn!(?key, %error, "a run could not continue");
@@ -120,6 +119,7 @@ impl Instances {
             state.apply(&event, &mut Vec::new());
             events.push(event);
         }
+        let row = InstanceRow { last_event: state.last, ..row };
         let mut next = new_run(row, state, resident.stored);
         let mut first = Turn::new(key, next.row.run, EventId::NONE, resident.stored);
         events.iter().for_each(|event| first.event(event.clone()));

@@ -15,8 +15,8 @@ use crate::workers::Dispatch;
 use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
-    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Message, MessageBody,
-    Replay, RunNumber,
+    Answer, Effect, EntityId, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Message,
+    MessageBody, Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
@@ -191,7 +191,7 @@ impl Instances {
         match post {
             Post::Input { run, input, log, reply } => {
                 work.turn.log(stored_lines(log));
-                if run.is_some_and(|run| run != work.resident.row.run) {
+                if run.is_some_and(|run| run != work.run_meant_by(&input)) {
                     return self.answer_for_old_run(key, work, run, input, reply);
                 }
                 match (self.decide(work, input), reply) {
@@ -212,6 +212,9 @@ impl Instances {
                     self.run_guest(key, work).await;
                 }
             }
+            // Something that came before this may have woken the guest.
+            Post::Begun if work.resident.row.ran_through != EventId::NONE => {}
+            Post::Begun => self.run_guest(key, work).await,
             Post::Timer(row) => self.take_timer(key, work, row).await,
             Post::Message { message, again } => self.take_message(key, work, message, again).await,
             Post::Resume { reason, reply } => self.take_resume(key, work, reason, reply).await,
@@ -464,12 +467,12 @@ impl Instances {
     pub(super) async fn try_commit(
         self: &Arc<Self>,
         key: InstanceKey,
-        mut work: Work,
+        work: Work,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
-        while work.is_continued() {
-            work = match self.continue_run(key, work).await {
-                Ok(next) => next,
-                Err(error) => return (None, Err(error)),
+        if work.is_continued() {
+            return match self.continue_run(key, work).await {
+                Ok(next) => (Some(next.resident), Ok(())),
+                Err(error) => (None, Err(error)),
             };
         }
         let Work { mut resident, turn, told, retry, failed, .. } = work;
@@ -590,6 +593,14 @@ impl Work {
         Work { resident, turn, told: Vec::new(), events, failed: None, retry: false, pins: Vec::new() }
     }
 
+    /// The run that an input for this run names: the URLs of callbacks name the one whose history it has taken over.
+    fn run_meant_by(&self, input: &Input) -> RunNumber {
+        match input {
+            Input::CallbackPosted { .. } => self.resident.state.told_run(),
+            _ => self.resident.row.run,
+        }
+    }
+
     fn apply(&mut self, event: Event) {
         let mut effects: Vec<Effect> = Vec::new();
         self.resident.state.apply(&event, &mut effects);
@@ -658,7 +669,8 @@ impl Post {
     fn is_for_entity(&self) -> bool {
         match self {
             Post::Entity(_) => true,
-            Post::Message { message, .. } => message.to.starts_with('@'),
+            // A name that could be an entity's and is none is nobody's: what it is told is refused, as by no instance.
+            Post::Message { message, .. } => message.to.starts_with('@') && EntityId::parse(&message.to).is_some(),
             _ => false,
         }
     }
@@ -753,6 +765,7 @@ async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &Runtim
             | Post::Start(..)
             | Post::Purge(..)
             | Post::Recover(_)
+            | Post::Begun
             | Post::Entity(_) => {}
         }
     }

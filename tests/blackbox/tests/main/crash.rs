@@ -25,9 +25,9 @@ const CLIENTS: usize = 12;
 /// Instances that may be started per kill: checking them all must not take longer than the kills.
 const STARTS_PER_ROUND: usize = 60;
 /// The longest the host runs between two kills.
-const UPTIME_MAX_MS: u64 = 250;
+pub const UPTIME_MAX_MS: u64 = 250;
 /// For how long one request is repeated: longer than all kills together.
-const PATIENCE: Duration = Duration::from_secs(900);
+pub const PATIENCE: Duration = Duration::from_secs(900);
 const SLEEP_MS: u64 = 150;
 const SIGNALS: u64 = 3;
 const ACTIVITIES: u64 = 3;
@@ -56,10 +56,11 @@ struct Promised {
 }
 
 /// Numbers that look random and come from a seed.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -67,7 +68,8 @@ impl Dice {
     }
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
