@@ -26,6 +26,8 @@ macro_rules! conformance {
     };
 }
 
+pub(super) use conformance;
+
 fn conflict(instance: u8, expected: u64, found: u64) -> Result<(), CommitError> {
     let (expected, found) = (EventId(expected), EventId(found));
     Err(CommitError::Conflict { key: key(instance), run: RUN, expected, found })
