@@ -2,7 +2,7 @@
 //!
 //! Nothing is kept in memory for a timer that is not due; a hundred thousand of them cost a look at the
 //! first. A row that was handed over stays in the store until its instance's turn drops it, so none is
-//! lost; those under way are remembered, so none is handed over twice at once.
+//! lost; those under way are remembered, and those dropped while the loop reads, so none is handed over twice.
 
 use crate::actor::Instances;
 use crate::clock;
@@ -10,7 +10,7 @@ use rehydrate_core::{EventId, InstanceKey, RunNumber, TimerPurpose, Timestamp};
 use rehydrate_store::{Store, TimerRow};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -30,7 +30,15 @@ pub struct TimerSignals {
     wakes_at: AtomicI64,
     /// The earliest row that was put since the loop last looked.
     earliest_put: AtomicI64,
-    under_way: Mutex<HashSet<TimerRow>>,
+    handed_over: Mutex<HandedOver>,
+}
+
+#[derive(Default)]
+struct HandedOver {
+    /// Rows that their instances have not taken care of yet.
+    under_way: HashSet<TimerRow>,
+    /// Rows that were dropped since the loop began to read: it may have read them before. None while it does not read.
+    dropped: Option<HashSet<TimerRow>>,
 }
 
 impl Default for TimerSignals {
@@ -39,12 +47,16 @@ impl Default for TimerSignals {
             wake: Notify::new(),
             wakes_at: AtomicI64::new(i64::MAX),
             earliest_put: AtomicI64::new(i64::MIN),
-            under_way: Mutex::default(),
+            handed_over: Mutex::default(),
         }
     }
 }
 
 impl TimerSignals {
+    fn handed_over(&self) -> MutexGuard<'_, HandedOver> {
+        self.handed_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A row due then was committed.
     pub fn put(&self, due: Timestamp) {
         self.earliest_put.fetch_min(due.0, Ordering::SeqCst);
@@ -56,9 +68,12 @@ impl TimerSignals {
     /// A row was taken care of. It may still be there, if it was early: then it is looked at again.
     pub fn done(&self, row: &TimerRow, dropped: bool) {
         let was_full = {
-            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            let was_full = under_way.len() >= UNDER_WAY_MAX;
-            under_way.remove(row);
+            let mut handed_over = self.handed_over();
+            let was_full = handed_over.under_way.len() >= UNDER_WAY_MAX;
+            handed_over.under_way.remove(row);
+            if dropped && let Some(since) = &mut handed_over.dropped {
+                since.insert(*row);
+            }
             was_full
         };
         if !dropped {
@@ -69,16 +84,24 @@ impl TimerSignals {
         }
     }
 
+    /// Rows are read from now on, or no more.
+    fn reads(&self, reads: bool) {
+        self.handed_over().dropped = reads.then(HashSet::new);
+    }
+
+    /// Whether a row that was read is to be handed over: it is not under way and still there.
     fn begin(&self, row: TimerRow) -> bool {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(row)
+        let mut handed_over = self.handed_over();
+        let is_gone = handed_over.dropped.as_ref().is_some_and(|dropped| dropped.contains(&row));
+        !is_gone && handed_over.under_way.insert(row)
     }
 
     fn room(&self) -> usize {
-        UNDER_WAY_MAX.saturating_sub(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).len())
+        UNDER_WAY_MAX.saturating_sub(self.handed_over().under_way.len())
     }
 
     fn earliest_under_way(&self) -> Option<Timestamp> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|row| row.due).min()
+        self.handed_over().under_way.iter().map(|row| row.due).min()
     }
 }
 
@@ -102,6 +125,7 @@ pub async fn run(store: Arc<dyn Store>, instances: Arc<Instances>, signals: Arc<
         let put = Timestamp(signals.earliest_put.swap(i64::MAX, Ordering::SeqCst));
         floor = floor.min(put);
         let pass = tokio::task::block_in_place(|| hand_over(&*store, &instances, &signals, floor));
+        signals.reads(false);
         let sleep = match pass {
             Ok(pass) => {
                 floor = signals.earliest_under_way().map_or(pass.scanned, |due| due.min(pass.scanned));
@@ -145,6 +169,7 @@ fn hand_over(
             // `done` wakes the loop as soon as there is room again.
             return Ok(Pass { scanned: after.due, next: Timestamp::MAX });
         }
+        signals.reads(true);
         let rows = store.due_timers(now, Some(&after), PAGE)?;
         let Some(last) = rows.last().copied() else { break };
         for row in &rows {
@@ -156,4 +181,24 @@ fn hand_over(
     }
     let next = store.next_due(Some(&after))?.unwrap_or(Timestamp::MAX);
     Ok(Pass { scanned: now.min(next), next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_handed_over_once_even_if_it_was_read_just_before_it_was_dropped() {
+        let signals = TimerSignals::default();
+        let (row, early) = (before(Timestamp(5)), before(Timestamp(7)));
+        signals.reads(true);
+        assert!(signals.begin(row) && signals.begin(early));
+        assert!(!signals.begin(row), "it is under way");
+        signals.done(&row, true);
+        signals.done(&early, false);
+        assert!(!signals.begin(row), "it is gone, whatever was read before");
+        assert!(signals.begin(early), "it is still there");
+        signals.reads(true);
+        assert!(signals.begin(row), "what is read from now on is there");
+    }
 }

@@ -137,6 +137,10 @@ impl Instances {
     }
 
     async fn take_entity_message(self: &Arc<Self>, work: &mut EntityWork, message: Message) {
+        if work.has_no_room_for(&message) {
+            // Its sender would never learn that it was refused.
+            return self.deliver_later(message);
+        }
         work.messages.push(message.clone());
         match &message.body {
             MessageBody::Unlock { op } => self.unlock(work, &message, *op).await,
@@ -252,6 +256,12 @@ impl EntityWork {
                 && holder.run == message.id.run
                 && !matches!(message.body, MessageBody::Lock)
         })
+    }
+
+    /// Whether a message that nobody waits for the answer to would have to wait, and too many wait already.
+    fn has_no_room_for(&self, message: &Message) -> bool {
+        let must_wait = !matches!(message.body, MessageBody::Unlock { .. }) && !self.may_serve(message);
+        must_wait && message.reply_to.is_none() && self.row.waiting.len() >= WAITING_MAX
     }
 
     fn wait(&mut self, message: Message) {

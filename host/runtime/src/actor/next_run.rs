@@ -45,7 +45,10 @@ impl Instances {
                 told.into_iter().for_each(|told| told.tell(self, None));
                 // Others have their turn: a workflow that continues for ever must not keep its place for ever.
                 self.without_place(tokio::task::yield_now()).await;
-                self.post(key, Post::Begun);
+                // When the host is to end, the run waits for its next start.
+                if !self.admission.is_draining() {
+                    self.post(key, Post::Begun);
+                }
                 let turn = Turn::new(key, resident.row.run, resident.stored_last, resident.stored);
                 Ok(Work::new(resident, turn, events))
             }

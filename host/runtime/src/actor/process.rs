@@ -17,8 +17,7 @@ use crate::workers::Dispatch;
 use crate::{clock, load};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{
-    Answer, Effect, EntityId, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Message,
-    MessageBody, Replay, RunNumber,
+    Answer, Effect, Event, EventBody, EventId, Input, InstanceKey, InstanceState, Lifecycle, Message, Replay, RunNumber,
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};

@@ -26,6 +26,8 @@ macro_rules! conformance {
     };
 }
 
+pub(super) use conformance;
+
 fn conflict(instance: u8, expected: u64, found: u64) -> Result<(), CommitError> {
     let (expected, found) = (EventId(expected), EventId(found));
     Err(CommitError::Conflict { key: key(instance), run: RUN, expected, found })
@@ -40,8 +42,6 @@ pub(super) fn listed(store: &dyn Store, query: &ListQuery) -> Vec<String> {
 fn states(states: &[InstanceStateTag]) -> ListQuery {
     ListQuery { states: states.to_vec(), ..ListQuery::default() }
 }
-
-pub(super) use conformance;
 
 conformance! {
     fn a_committed_history_is_read_back_in_order_from_any_event(store: &dyn Store) {

@@ -2,11 +2,13 @@
 //! after the one on disk was closed and opened again. They share no code but the checks of a batch.
 
 use super::*;
-use crate::{ListQuery, MemoryStore, Purge, RowIndexKeys};
+use crate::{EntityChange, EntityQuery, EntityRow, ListQuery, MemoryStore, Purge, RowIndexKeys};
 use rehydrate_core::random::Random;
+use rehydrate_core::{Message, MessageBody, MessageId};
 
 const INSTANCES: u64 = 6;
 const STEPS: u64 = 400;
+const ENTITIES: [&str; 4] = ["@a@", "@a@k", "@a@kk", "@b@k"];
 
 /// Numbers for a test: small and repeatable.
 struct Dice(Random);
@@ -63,7 +65,34 @@ fn random_batch(dice: &mut Dice, known: &dyn Store) -> Batch {
     if dice.chance(20) {
         batch.dedup = Some(dedup(&dice.below(12).to_string(), instance, dice.time()));
     }
+    batch.send = (0..dice.below(3)).map(|_| random_message(dice)).collect();
+    batch.received = (0..dice.below(3)).map(|_| random_message(dice).id).collect();
+    batch.entity = dice.chance(40).then(|| random_entity(dice));
     batch
+}
+
+fn random_message(dice: &mut Dice) -> Message {
+    let id = MessageId {
+        sender: key(dice.small(3)),
+        run: RunNumber(u32::from(dice.small(2))),
+        event: EventId(dice.below(3)),
+        part: u32::from(dice.small(2)),
+        is_answer: dice.chance(50),
+    };
+    let body = MessageBody::Signal { name: "go".to_owned(), payload: dice.below(99).to_string() };
+    Message { id, from: "a".to_owned(), to: "b".to_owned(), reply_to: None, body }
+}
+
+fn random_entity(dice: &mut Dice) -> EntityChange {
+    let id = ENTITIES[usize::from(dice.small(4))].to_owned();
+    let (created, last_operation) = (Timestamp(dice.time()), Timestamp(dice.time()));
+    let waiting = (0..dice.below(3)).map(|_| random_message(dice)).collect();
+    let row = EntityRow { id: id.clone(), created, last_operation, operation: dice.below(9), lock: None, waiting };
+    let value = |dice: &mut Dice| {
+        (["", "k", "state"][usize::from(dice.small(3))].to_owned(), dice.chance(60).then(|| dice.below(99).to_string()))
+    };
+    let values = (0..dice.below(4)).map(|_| value(dice)).collect();
+    EntityChange { id, row: dice.chance(80).then_some(row), values }
 }
 
 /// A commit of up to three batches of different instances: their rows' previous entries are then known.
@@ -127,6 +156,39 @@ fn assert_same(dice: &mut Dice, memory: &dyn Store, disk: &dyn Store) {
         assert_eq!(memory.dedup("start", &name).unwrap(), disk.dedup("start", &name).unwrap());
     }
     assert_same_lists(dice, memory, disk);
+    assert_same_model(dice, memory, disk);
+}
+
+/// Messages and entities.
+fn assert_same_model(dice: &mut Dice, memory: &dyn Store, disk: &dyn Store) {
+    let (after, limit) = (random_message(dice).id, 1 + usize::from(dice.small(5)));
+    for after in [None, Some(after)] {
+        assert_eq!(memory.outbox(after, limit).unwrap(), disk.outbox(after, limit).unwrap());
+    }
+    let all = memory.outbox(None, usize::MAX).unwrap();
+    assert_eq!(disk.outbox(None, usize::MAX).unwrap(), all);
+    for id in all.iter().map(|message| message.id).chain([after]) {
+        assert_eq!(memory.was_received(id).unwrap(), disk.was_received(id).unwrap());
+    }
+    for id in ENTITIES {
+        assert_eq!(memory.entity(id).unwrap(), disk.entity(id).unwrap());
+        assert_eq!(memory.entity_values(id).unwrap(), disk.entity_values(id).unwrap());
+    }
+    let time = |dice: &mut Dice| dice.chance(30).then(|| Timestamp(dice.time()));
+    let mut query = EntityQuery {
+        name: dice.chance(40).then(|| "a".to_owned()),
+        from: time(dice),
+        to: time(dice),
+        after: dice.chance(20).then(|| "@a@k".to_owned()),
+        limit: usize::from(dice.small(4)),
+        scan_max: usize::from(dice.small(4)),
+    };
+    loop {
+        let page = memory.entities(&query).unwrap();
+        assert_eq!(disk.entities(&query).unwrap(), page, "{query:?}");
+        let Some(next) = page.next else { return };
+        query.after = Some(next);
+    }
 }
 
 /// Random work, told by its seed when it fails.
@@ -147,6 +209,11 @@ fn work(seed: u64) {
             // Rows of the same time may go in any order; with no limit in reach both drop the same ones.
             let left = memory.drop_dedup_before(at, usize::MAX).unwrap();
             assert_eq!(disk.drop_dedup_before(at, usize::MAX).unwrap(), dropped + left);
+        }
+        if dice.chance(20) {
+            let ids: Vec<MessageId> = (0..dice.below(9)).map(|_| random_message(&mut dice).id).collect();
+            memory.drop_messages(&ids).unwrap();
+            disk.drop_messages(&ids).unwrap();
         }
         if dice.chance(10) {
             assert_same(&mut dice, &memory, &disk);

@@ -3,6 +3,7 @@
 
 mod committer;
 mod conformance;
+mod conformance_model;
 mod crash;
 mod damage;
 mod differential;

@@ -159,6 +159,19 @@ async fn a_child_is_given_up_after_its_last_attempt_or_a_failure_that_is_not_ret
     }
 }
 
+#[tokio::test]
+async fn of_many_retries_that_are_due_at_once_each_starts_its_child_once() {
+    let client = Host::shared().await.client();
+    let run = async || {
+        let id = fresh_id("retried");
+        let input = retried(&id, &failing(), &json!({ "initial_ms": 3, "attempts": 8 }));
+        let (_, output) = output(&client, &input).await;
+        assert_eq!(output["err"]["code"], "card-declined", "{output}");
+        assert_eq!(client.status(&id).await["run"], 8);
+    };
+    join_all((0..300).map(|_| run())).await;
+}
+
 /// How a parent leaves its child.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Leave {

@@ -10,7 +10,7 @@ use rehydrate_blackbox::programs::component;
 use rehydrate_blackbox::{Answer, Client, Host, Sink, eventually, history};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn continues(left: u64) -> Value {
     json!({ "do": "continue", "left": left })
@@ -162,6 +162,26 @@ async fn a_workflow_that_continues_for_ever_can_still_be_reached() {
             assert_eq!(client.over(&id).await["state"], "terminated", "after {how}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_workflow_that_continues_for_ever_does_not_keep_the_host_from_ending() {
+    let mut host = Host::with_guests(HostSettings::default()).await;
+    let client = host.client();
+    let id = client.started(GUESTS, &continues(u64::from(u32::MAX))).await;
+    let run = |status: &Value| status["run"].as_u64().unwrap_or_default();
+    client.status_when(&id, "is in its tenth run", |status| run(status) >= 10).await;
+    let asked = Instant::now();
+    assert_eq!(host.stop(), 0);
+    assert!(asked.elapsed() < Duration::from_secs(5), "it took {:?}, half of what it may wait", asked.elapsed());
+    host.restart();
+    let before = run(&client.status(&id).await);
+    client.status_when(&id, "goes on", |status| run(status) > before + 10).await;
+    host.kill();
+    host.restart();
+    let before = run(&client.status(&id).await);
+    client.status_when(&id, "goes on after a kill", |status| run(status) > before + 10).await;
+    client.tell(&id, "terminate").await.expect(202);
 }
 
 #[tokio::test]

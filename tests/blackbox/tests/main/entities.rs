@@ -375,6 +375,31 @@ async fn while_an_entity_is_locked_calls_are_refused_and_signals_wait_in_order()
 }
 
 #[tokio::test]
+async fn when_too_many_wait_for_a_lock_who_can_be_told_is_refused_and_nothing_is_lost() {
+    const WAITING_MAX: i64 = 1_000;
+    let client = client().await;
+    let key = fresh_id("crowded");
+    let holder = locked(&client, &[&key]).await;
+    let fill = async || {
+        for _ in 0..WAITING_MAX / 20 {
+            client.signal_entity(&key, "add", &json!(1)).await.expect(202);
+        }
+    };
+    join_all((0..20).map(|_| fill())).await;
+    assert_eq!(client.entity(&key).await.body["waiting"], WAITING_MAX);
+    let refused = client.signal_entity(&key, "add", &json!(1)).await;
+    assert_eq!((refused.status, refused.code()), (503, "entity.busy"), "{refused:?}");
+    let refused = output(&client, &calls(&key, "add", &json!(1))).await;
+    assert_eq!(refused["err"]["code"], "limit.entity-waiting", "{refused}");
+    let mut signal = calls(&key, "add", &json!(1_000_000));
+    signal["do"] = json!("entity_signal");
+    output(&client, &signal).await;
+    unlock(&client, &holder).await;
+    let expected = 1_000_000 + WAITING_MAX;
+    client.entity_when(&key, "was told everything", |it| it["values"]["state"] == expected).await;
+}
+
+#[tokio::test]
 async fn a_call_of_another_workflow_waits_for_the_lock() {
     let client = client().await;
     let key = fresh_id("locked");

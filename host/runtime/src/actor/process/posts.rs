@@ -1,6 +1,6 @@
 //! What is posted to an instance, taken one after another: what each leads to, and whom it wakes.
 
-use super::{Told, Work, ended, pause, stored_lines, too_much};
+use super::{HOST_FAULT, Told, Work, ended, pause, stored_lines, too_much};
 use crate::actor::{Instances, Post, Reply};
 use crate::error::{ErrorKind, RuntimeError};
 use crate::turn::Turn;
@@ -212,7 +212,12 @@ fn late_callback(op: EventId, posted: &str) -> StoredLine {
 }
 
 /// There is no such instance, or it can't be loaded: everybody is told, due timers are dropped.
-pub(super) async fn refuse_all(instances: &Arc<Instances>, posts: Vec<Post>, error: &RuntimeError, missing: Option<InstanceKey>) {
+pub(super) async fn refuse_all(
+    instances: &Arc<Instances>,
+    posts: Vec<Post>,
+    error: &RuntimeError,
+    missing: Option<InstanceKey>,
+) {
     for post in posts {
         match post {
             Post::Input { input: Input::CallbackPosted { .. }, reply: Some(reply), .. } if missing.is_some() => {
