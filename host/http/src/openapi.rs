@@ -21,7 +21,8 @@ const PROBLEM: &str = "application/problem+json";
     paths(
         components::deploy, components::list,
         versions::describe, versions::remove, versions::check, versions::migrate,
-        instances::start, instances::list, instances::describe, instances::result, instances::migrate,
+        instances::start, instances::list, instances::describe, instances::result,
+        instances::custom_status, instances::migrate,
         instances::replay,
         upkeep::purge, upkeep::purge_where, upkeep::restart,
         history::history, history::follow, history::log,

@@ -232,6 +232,11 @@ impl Runtime {
         Ok(InstanceResult { id: row.id, run: row.run, state: row.state, outcome })
     }
 
+    /// The status that the workflow set last; reads nothing of its history.
+    pub async fn custom_status(&self, id: &str) -> Result<Option<Json>, RuntimeError> {
+        Ok(self.row(id)?.1.custom_status)
+    }
+
     /// The input of an instance, and how it stands: what a list of instances with both shows of each.
     pub async fn brief(&self, row: &InstanceRow) -> Result<(Json, InstanceResult), RuntimeError> {
         let key = identity::instance_key(&row.id);

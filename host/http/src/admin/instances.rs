@@ -9,12 +9,14 @@ use crate::dto::{
 };
 use crate::problem::Problem;
 use crate::request::{InPath, InQuery, ListParams, WaitParams, idempotency_key};
+use crate::show;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use rehydrate_runtime::core::RunNumber;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 /// Starts an instance. With an own id or an `Idempotency-Key` it is safe to repeat. With `wait_seconds` the answer
 /// waits that long for the instance to end, and is its result if it does.
@@ -82,6 +84,21 @@ pub async fn list(
 pub async fn describe(State(admin): State<Admin>, InPath(id): InPath<String>) -> Result<Json<InstanceStatus>, Problem> {
     let detail = admin.runtime.describe(&id).await?;
     Ok(Json(InstanceStatus::from(&detail)))
+}
+
+/// The status that the workflow set, as the bare JSON value; `null` if it set none. Cheap to ask for again and again: the
+/// history is not read.
+#[utoipa::path(
+    get, path = "/v1/instances/{id}/custom-status", operation_id = "custom_status", tag = "instances",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The status.", body = serde_json::Value), (status = 404, body = Problem)),
+)]
+pub async fn custom_status(
+    State(admin): State<Admin>,
+    InPath(id): InPath<String>,
+) -> Result<Json<Box<RawValue>>, Problem> {
+    let status = admin.runtime.custom_status(&id).await?;
+    Ok(Json(status.map_or_else(|| RawValue::NULL.to_owned(), |status| show::json(&status))))
 }
 
 /// What an instance gave. With `wait_seconds` the answer waits that long for it to end; ask again if it did not.

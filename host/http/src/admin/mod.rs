@@ -156,6 +156,7 @@ fn router(admin: Admin, facade: Option<Facade>, guard: Arc<Guard>) -> Router {
         .route("/v1/instances/{id}", get(instances::describe).delete(upkeep::purge))
         .route("/v1/instances/{id}/restart", post(upkeep::restart))
         .route("/v1/instances/{id}/result", get(instances::result))
+        .route("/v1/instances/{id}/custom-status", get(instances::custom_status))
         .route("/v1/instances/{id}/suspend", post(messages::suspend))
         .route("/v1/instances/{id}/resume", post(messages::resume))
         .route("/v1/instances/{id}/rewind", post(messages::rewind))

@@ -162,7 +162,7 @@ impl Load {
             Kind::LeftChild => self.left_child(&id, number).await,
             Kind::Signals => self.signals(&id).await,
             Kind::Calls | Kind::EntitySignal => self.counted(&id, number, kind).await,
-            Kind::FromOutside => self.from_outside().await,
+            Kind::FromOutside => self.drive_from_outside().await,
             Kind::Transfer | Kind::TerminatedTransfer => self.transfer(&id, number, kind).await,
             Kind::Continued => self.continued(&id).await,
             Kind::Rewound => self.rewound(&id).await,
@@ -254,7 +254,7 @@ impl Load {
         self.start(id, &input, End::Completed).await;
     }
 
-    async fn from_outside(&self) {
+    async fn drive_from_outside(&self) {
         for what in ["signal", "call"] {
             let path = format!("/v1/entities/{ENTITIES}/outside/{what}/add");
             let wanted = if what == "call" { 200 } else { 202 };

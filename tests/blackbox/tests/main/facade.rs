@@ -561,7 +561,7 @@ async fn an_instance_that_goes_on_as_new_is_running_all_the_time() {
     let status = facade.when(&id, "is in its second run", second).await;
     assert_eq!(status["runtimeStatus"], "Running");
     let listed = facade.page(&format!("instanceIdPrefix={id}&runtimeStatus=Running"), "").await.0;
-    assert_eq!(listed, [id.clone()]);
+    assert_eq!(listed, [id.as_str()]);
     facade.post(&format!("instances/{id}/raiseEvent/Go"), &json!(2)).await.expect(202);
     assert_eq!(facade.over(&id).await["output"], json!({ "run": 2, "taken": [1, 2] }));
 }

@@ -151,6 +151,8 @@ async fn a_custom_status_can_be_read_while_the_instance_waits() {
     let id = client.started(GUESTS, &json!({ "do": "status", "value": value })).await;
     let status = client.waiting(&id, "signal").await;
     assert_eq!(status["custom_status"], value);
+    assert_eq!(client.get(&format!("/v1/instances/{id}/custom-status")).await.expect(200).body, value);
+    assert_eq!(client.get("/v1/instances/nobody/custom-status").await.status, 404);
     client.signal(&id, "go", &json!("gone")).await.expect(202);
     assert_eq!(client.over(&id).await["output"], "gone");
 }
