@@ -93,7 +93,8 @@ impl Instances {
         posts: Vec<Post>,
     ) -> Option<Box<Resident>> {
         if posts.first().is_some_and(Post::is_for_entity) {
-            self.take_entity_turn(key, posts).await;
+            // Boxed, as are the other turns that few instances take: the future of a usual one is to stay small.
+            Box::pin(self.take_entity_turn(key, posts)).await;
             return None;
         }
         let mut inputs = Vec::new();
@@ -104,9 +105,9 @@ impl Instances {
             }
             resident = self.take_turn(key, resident, std::mem::take(&mut inputs)).await;
             resident = match post {
-                Post::Start(plan, reply) => self.start(key, resident, *plan, Starter::Request(reply)).await,
-                Post::Message { message, again } => self.take_start(key, resident, message, again).await,
-                Post::Rewind { reason, reply } => self.rewind(key, &reason, reply).await,
+                Post::Start(plan, reply) => Box::pin(self.start(key, resident, *plan, Starter::Request(reply))).await,
+                Post::Message { message, again } => Box::pin(self.take_start(key, resident, message, again)).await,
+                Post::Rewind { reason, reply } => Box::pin(self.rewind(key, &reason, reply)).await,
                 Post::Purge(plan, reply) => {
                     let (resident, result) = Box::pin(self.purge(key, resident, plan)).await;
                     drop(reply.send(result));
@@ -135,22 +136,22 @@ impl Instances {
         let mut work = match self.begin(key, resident) {
             Ok(Some(work)) => work,
             Ok(None) => {
-                refuse_all(self, posts, &RuntimeError::no_instance("(unknown)"), Some(key)).await;
+                Box::pin(refuse_all(self, posts, &RuntimeError::no_instance("(unknown)"), Some(key))).await;
                 return None;
             }
             Err(error) => {
                 tracing::error!(?key, %error, "an instance could not be loaded");
-                refuse_all(self, posts, &error, None).await;
+                Box::pin(refuse_all(self, posts, &error, None)).await;
                 return None;
             }
         };
         let mut posts = posts.into_iter();
         while let Some(post) = posts.next() {
             if work.is_continued() {
-                work = match self.continue_run(key, work).await {
+                work = match Box::pin(self.continue_run(key, work)).await {
                     Ok(next) => next,
                     Err(error) => {
-                        refuse_all(self, [post].into_iter().chain(posts).collect(), &error, None).await;
+                        Box::pin(refuse_all(self, [post].into_iter().chain(posts).collect(), &error, None)).await;
                         return None;
                     }
                 };
@@ -306,7 +307,7 @@ impl Instances {
         work: Work,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
         if work.is_continued() {
-            return match self.continue_run(key, work).await {
+            return match Box::pin(self.continue_run(key, work)).await {
                 Ok(next) => (Some(next.resident), Ok(())),
                 Err(error) => (None, Err(error)),
             };

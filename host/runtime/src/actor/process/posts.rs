@@ -46,8 +46,8 @@ impl Instances {
             Post::Begun if work.resident.row.ran_through != EventId::NONE => {}
             Post::Begun => self.run_guest(key, work).await,
             Post::Timer(row) => self.take_timer(key, work, row).await,
-            Post::Message { message, again } => self.take_message(key, work, message, again).await,
-            Post::Resume { reason, reply } => self.take_resume(key, work, reason, reply).await,
+            Post::Message { message, again } => Box::pin(self.take_message(key, work, message, again)).await,
+            Post::Resume { reason, reply } => Box::pin(self.take_resume(key, work, reason, reply)).await,
             // Boxed, as it is rare: the future of a turn is to stay small.
             Post::Move(plan, reply) => Box::pin(self.take_move(key, work, *plan, reply)).await,
             Post::Migrate { version, digest, pin, reply } => {
