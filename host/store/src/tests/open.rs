@@ -191,3 +191,25 @@ fn rows_that_can_not_be_read_are_named_and_do_not_panic() {
     let gap = store.events(key(1), RUN, EventId(1), 9).unwrap_err().to_string();
     assert!(gap.contains("event 2") && gap.contains("it is missing"), "{gap}");
 }
+
+#[test]
+fn a_database_of_the_format_without_messages_is_brought_up_and_keeps_its_histories() {
+    let directory = tempfile::tempdir().unwrap();
+    commit(&rocks(directory.path()), &[events(1, 0, 3)]);
+    let path = directory.path().join("db");
+    let plain = rocksdb::Options::default();
+    let mut db = rocksdb::DB::open_cf(&plain, &path, rocksdb::DB::list_cf(&plain, &path).unwrap()).unwrap();
+    for family in ["outbox", "inbox", "entities", "entity-values"] {
+        db.drop_cf(family).unwrap();
+    }
+    db.put_cf(db.cf_handle("meta").unwrap(), b"format", 2_u64.to_be_bytes()).unwrap();
+    drop(db);
+    let id = rehydrate_core::MessageId { sender: key(1), run: RUN, event: EventId(4), part: 1, is_answer: false };
+    for last in [3, 4] {
+        let store = rocks(directory.path());
+        assert_eq!(store.was_received(id).unwrap(), last == 4);
+        assert!(store.outbox(None, 9).unwrap().is_empty());
+        commit(&store, &[Batch { received: vec![id], ..events(1, last, 1) }]);
+    }
+    assert_eq!(event_ids(&rocks(directory.path()), 1), [1, 2, 3, 4, 5]);
+}
