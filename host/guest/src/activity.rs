@@ -260,18 +260,23 @@ pub fn linker(engine: &Engine) -> wasmtime::Result<Linker<ActivityState>> {
     Ok(linker)
 }
 
-/// A store for an instance of the component.
-pub(crate) fn store(component: &ActivityComponent, host: &ActivityHost) -> Store<ActivityState> {
-    let limits = host.limits.clone();
-    let log = CurrentLog::default();
-    let stream = |stream| LogStream { log: log.clone(), stream, limit: limits.log_bytes_per_turn };
-    let wasi = WasiCtx::builder()
+/// A WASI context without sockets, whose streams go to that log.
+pub(crate) fn wasi(log: &CurrentLog, limit: usize) -> WasiCtx {
+    let stream = |stream| LogStream { log: log.clone(), stream, limit };
+    WasiCtx::builder()
         .stdout(stream(Stream::Out))
         .stderr(stream(Stream::Err))
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
-        .build();
+        .build()
+}
+
+/// A store for an instance of the component.
+pub(crate) fn store(component: &ActivityComponent, host: &ActivityHost) -> Store<ActivityState> {
+    let limits = host.limits.clone();
+    let log = CurrentLog::default();
+    let wasi = wasi(&log, limits.log_bytes_per_turn);
     let memory_bytes = Arc::new(AtomicUsize::new(0));
     let state = ActivityState {
         request: None,
@@ -387,10 +392,10 @@ impl ActivityLog {
 
 /// A guest's stdout or stderr, written to the current log line by line.
 #[derive(Clone)]
-pub(crate) struct LogStream {
-    pub(crate) log: CurrentLog,
-    pub(crate) stream: Stream,
-    pub(crate) limit: usize,
+struct LogStream {
+    log: CurrentLog,
+    stream: Stream,
+    limit: usize,
 }
 
 impl IsTerminal for LogStream {

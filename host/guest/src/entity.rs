@@ -3,14 +3,13 @@
 //! An entity is not replayed: its values are handed in, and what it changed is handed out, to be committed as one.
 //! So it may ask a clock and random numbers; it reaches nothing outside but by the messages it leaves behind.
 
-use crate::activity::{ActivityLog, CurrentLog, LogStream};
+use crate::activity::{ActivityLog, CurrentLog, wasi};
 use crate::bindings::entity as bindings;
 use crate::bindings::workflow::rehydrate::workflow::types;
 use crate::component::EntityComponent;
 use crate::contract::entity_id;
 use crate::convert;
 use crate::limiter::Limiter;
-use crate::log::Stream;
 use crate::trap;
 use crate::workflow::Stopped;
 use rehydrate_core::limits::check;
@@ -246,15 +245,7 @@ fn store(
     limits: &Limits,
     log: &ActivityLog,
 ) -> Store<EntityState> {
-    let current = CurrentLog::of(log);
-    let stream = |stream| LogStream { log: current.clone(), stream, limit: limits.log_bytes_per_turn };
-    let wasi = WasiCtx::builder()
-        .stdout(stream(Stream::Out))
-        .stderr(stream(Stream::Err))
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build();
+    let wasi = wasi(&CurrentLog::of(log), limits.log_bytes_per_turn);
     let state = EntityState {
         random: Random::new(request.seed),
         request,
