@@ -280,7 +280,7 @@ async fn a_crash_at_any_write_conserves_what_entities_hold_and_leaves_no_lock() 
 
 #[tokio::test]
 async fn a_crash_at_any_write_loses_and_doubles_no_signal_between_runs() {
-    with_a_crash_after_every_write(12, async |round: &Round| {
+    with_a_crash_after_every_write(6, async |round: &Round| {
         round.start("continued", &json!({ "do": "continue", "left": 3, "take": "go" })).await;
         for n in 0..4 {
             round.signal("continued", "go", &json!(n)).await;
@@ -294,7 +294,7 @@ async fn a_crash_at_any_write_loses_and_doubles_no_signal_between_runs() {
 
 #[tokio::test]
 async fn a_crash_at_any_write_rewinds_once() {
-    with_a_crash_after_every_write(8, async |round: &Round| {
+    with_a_crash_after_every_write(5, async |round: &Round| {
         let ask = json!({ "url": format!("{}/mended", round.sink.url()) });
         round.start("rewound", &json!({ "do": "rewindable", "activity": "ask", "count": 3, "input": ask })).await;
         round.ends("rewound", "failed", 1).await;
@@ -342,7 +342,7 @@ async fn a_crash_at_any_write_starts_what_is_due_once() {
 async fn a_crash_at_any_write_leaves_children_to_their_parent_close_policy() {
     with_a_crash_after_every_write(15, async |round: &Round| {
         let policies = [("terminate", "terminated"), ("request_cancel", "cancelled"), ("abandon", "completed")];
-        join_all(policies.map(|(policy, child_ends)| async move {
+        for (policy, child_ends) in policies {
             let child = format!("child-{policy}");
             let input = json!({
                 "do": "child_then_fail", "workflow": GUESTS, "id": child, "input": takes("end", 1), "parent_close": policy,
@@ -357,8 +357,7 @@ async fn a_crash_at_any_write_leaves_children_to_their_parent_close_policy() {
                 round.signal(&child, "end", &json!(null)).await;
             }
             round.ends(&child, child_ends, 1).await;
-        }))
-        .await;
+        }
         round.is_at_rest(6).await;
     })
     .await;
@@ -410,7 +409,7 @@ async fn a_crash_at_any_write_purges_the_whole_or_nothing() {
 
 #[tokio::test]
 async fn a_crash_at_any_write_settles_a_callback_once() {
-    with_a_crash_after_every_write(4, async |round: &Round| {
+    with_a_crash_after_every_write(3, async |round: &Round| {
         let register = format!("{}/register", round.sink.url());
         round.start("callback", &json!({ "do": "callback", "name": "c", "register_url": register })).await;
         let url = round.sink.received_when("a URL", |_| true).await.body["url"].as_str().expect("a URL").to_owned();
