@@ -13,10 +13,14 @@ use rehydrate_runtime::{RetentionConfig, RuntimeConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
+
+/// Made for tests of recovery, and no setting: the number of the store's write after which the process aborts.
+const ABORT_AFTER_WRITES: &str = "REHYDRATE_ABORT_AFTER_WRITES";
 
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +154,8 @@ pub struct Settings {
     pub limits: Limits,
     pub log: Log,
     pub shutdown_grace: Duration,
+    /// Writes of the store after which the process aborts. None: never.
+    pub abort_after_writes: Option<NonZeroU64>,
     runtime: RuntimeTable,
     retention: RetentionConfig,
     outbound: OutboundPolicy,
@@ -197,6 +203,7 @@ impl Settings {
                 format: args.log_format.unwrap_or(file.log.format),
             },
             shutdown_grace: Duration::from_millis(runtime.shutdown_grace_ms),
+            abort_after_writes: abort_after_writes(env(ABORT_AFTER_WRITES))?,
             runtime,
             retention: file.retention.config()?,
             outbound: OutboundPolicy { allow, ca_file: file.outbound.ca_file },
@@ -239,6 +246,13 @@ impl Settings {
             outbound: OutboundClient::new(&self.outbound, secrets, self.outbound_limits.clone())?,
         })
     }
+}
+
+fn abort_after_writes(value: Option<String>) -> anyhow::Result<Option<NonZeroU64>> {
+    let parse = |text: String| {
+        text.parse().with_context(|| format!("{ABORT_AFTER_WRITES} is `{text}`; give a number from 1, or unset it"))
+    };
+    value.map(parse).transpose()
 }
 
 fn loopback(port: u16) -> SocketAddr {

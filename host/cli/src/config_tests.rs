@@ -118,3 +118,16 @@ fn a_token_comes_from_a_file_before_the_environment() {
     assert_eq!(token(variable(), None).expect("a token").as_deref(), Some("from-the-environment"));
     assert_eq!(token(Some(String::new()), None).expect("none"), None);
 }
+
+#[test]
+fn a_host_aborts_after_so_many_writes_only_if_its_environment_says_so() {
+    let load = |value: Option<&str>| {
+        let env = |name: &str| value.filter(|_| name == ABORT_AFTER_WRITES).map(str::to_owned);
+        Settings::load(&HostArgs::default(), Path::new("here"), env)
+    };
+    assert_eq!(load(None).expect("settings").abort_after_writes, None);
+    assert_eq!(load(Some("3")).expect("settings").abort_after_writes, NonZeroU64::new(3));
+    for wrong in ["0", "-1", "many", ""] {
+        assert!(load(Some(wrong)).expect_err(wrong).to_string().contains(ABORT_AFTER_WRITES), "{wrong}");
+    }
+}

@@ -68,7 +68,11 @@ impl Host {
 /// Opens the store, and waits a little if it is in use: a host that was killed a moment ago still has it.
 async fn open_store(settings: &Settings) -> anyhow::Result<Arc<RocksStore>> {
     let path = settings.data_dir.join("store");
-    let options = StoreOptions { log_bytes_kept: settings.limits.log_bytes_kept, ..StoreOptions::default() };
+    let options = StoreOptions {
+        log_bytes_kept: settings.limits.log_bytes_kept,
+        abort_after_writes: settings.abort_after_writes,
+        ..StoreOptions::default()
+    };
     let until = Instant::now() + LOCK_PATIENCE;
     loop {
         let (path, options) = (path.clone(), options.clone());

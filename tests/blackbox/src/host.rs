@@ -14,6 +14,8 @@ use tokio::sync::OnceCell;
 pub struct HostSettings {
     /// More arguments of `rehydrate serve`.
     pub arguments: Vec<String>,
+    /// More variables of its environment.
+    pub environment: Vec<(String, String)>,
     /// The text of a configuration file.
     pub config: Option<String>,
     /// Leaves the outbound policy as it is for every user: nothing on this machine is allowed.
@@ -40,10 +42,23 @@ pub const SAMPLE: &str = "job-with-callback";
 impl Host {
     /// Starts a host with nothing deployed, and waits until it is ready.
     pub fn start(settings: HostSettings) -> Host {
-        let directory = TempDir::with_prefix("rehydrate-test-").expect("a temporary directory can be made");
-        let mut host = Host { server: None, directory, settings, admin: free_port(), public: free_port() };
+        let mut host = Host::prepared(settings);
         host.launch();
         host
+    }
+
+    /// Starts a host on a copy of the data of another, which must not run.
+    pub fn start_on_copy_of(other: &Host, settings: HostSettings) -> Host {
+        assert!(other.server.is_none(), "stop the host first");
+        let mut host = Host::prepared(settings);
+        copy_all(&other.data(), &host.data()).expect("the data can be copied");
+        host.launch();
+        host
+    }
+
+    fn prepared(settings: HostSettings) -> Host {
+        let directory = TempDir::with_prefix("rehydrate-test-").expect("a temporary directory can be made");
+        Host { server: None, directory, settings, admin: free_port(), public: free_port() }
     }
 
     /// Starts a host and deploys the guests of the tests, their activities and entities, and the sample.
@@ -85,7 +100,8 @@ impl Host {
             arguments.extend(["--config".to_owned(), file.display().to_string()]);
         }
         arguments.extend(self.settings.arguments.iter().cloned());
-        let server = Server::start(&program("rehydrate"), arguments, &self.directory.path().join("log"));
+        let log = self.directory.path().join("log");
+        let server = Server::start_in(&self.settings.environment, &program("rehydrate"), arguments, &log);
         assert_eq!(server.line("admin: "), format!("http://127.0.0.1:{}", self.admin));
         assert_eq!(server.line("public: "), format!("http://127.0.0.1:{}", self.public));
         self.server = Some(server);
@@ -133,6 +149,12 @@ impl Host {
         }
     }
 
+    /// Whether the host has ended by itself, with what exit code; it may then be started again.
+    pub fn ended(&mut self) -> Option<i32> {
+        let server = self.server.take_if(|server| server.has_ended())?;
+        Some(server.exit_code().expect("the shell that keeps a server has an exit code"))
+    }
+
     /// Asks the host to end; its exit code.
     pub fn stop(&mut self) -> i32 {
         self.server.take().expect("the host runs").stop()
@@ -156,6 +178,21 @@ impl Host {
         command.args(arguments).env("REHYDRATE_URL", self.admin_url()).kill_on_drop(true);
         command.output().await.expect("the command runs")
     }
+}
+
+/// Copies a directory with all that is below it.
+fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_all(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// A port that is free now. Taken from below the range from which the system takes ports for outgoing

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 /// Starts "$@" in the background, which says its id before it becomes the server (so that no line of the server
@@ -41,10 +41,20 @@ pub struct Server {
 impl Server {
     /// Starts `program`; what it writes to stderr is appended to `log`.
     pub fn start<S: AsRef<OsStr>>(program: &Path, arguments: impl IntoIterator<Item = S>, log: &Path) -> Server {
+        Server::start_in(&[], program, arguments, log)
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_in<S: AsRef<OsStr>>(
+        environment: &[(String, String)],
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+        log: &Path,
+    ) -> Server {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stderr = File::options().create(true).append(true).open(log).expect("the log file opens");
         let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(program).args(arguments);
+        command.args(["-c", KEEPER, "keeper"]).arg(program).args(arguments).envs(environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut keeper = command.spawn().expect("sh starts");
         let stdout = keeper.stdout.take().expect("stdout is a pipe");
@@ -95,6 +105,18 @@ impl Server {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Whether the server has ended by itself. Forgets the lines that it has said.
+    pub fn has_ended(&self) -> bool {
+        let lines = self.lines.lock().expect("no reader of lines panics");
+        lines.try_iter().for_each(drop);
+        matches!(lines.try_recv(), Err(TryRecvError::Disconnected))
+    }
+
+    /// Gives the exit code of a server that has ended by itself; kills it if it has not.
+    pub fn exit_code(mut self) -> Option<i32> {
+        self.end_keeper()
     }
 
     /// kill -9, and returns when the server is gone.
@@ -164,6 +186,7 @@ mod tests {
     fn a_server_that_ends_too_early_is_noticed_at_once() {
         let (server, _directory) = shell("echo no data directory >&2");
         assert_eq!(server.line_within("ready", READY_LIMIT), Err("ended"));
+        assert!(server.has_ended());
         assert_eq!(server.log_end(), "no data directory");
     }
 }

@@ -57,13 +57,13 @@ pub async fn look_at(runtime: &Runtime, name: &str) {
     let _lock = schedules.lock(name).await;
     match steps(runtime, name).await {
         Ok(Next { at, waits_for }) => {
-            schedules.agenda().set(name, at);
+            schedules.look(name, at);
             // After that: an instance that has ended by now is seen at once, and not overwritten.
             wait_for(runtime, name, waits_for);
         }
         Err(error) => {
             tracing::error!(schedule = name, %error, "a schedule could not be looked at; it is tried again");
-            schedules.agenda().set(name, Some(clock::now().after(REST)));
+            schedules.look(name, Some(clock::now().after(REST)));
         }
     }
 }

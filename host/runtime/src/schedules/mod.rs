@@ -18,7 +18,7 @@ use crate::clock;
 use crate::error::RuntimeError;
 use crate::runtime::Runtime;
 use agenda::Agenda;
-use rehydrate_core::Nanos;
+use rehydrate_core::{Nanos, Timestamp};
 use rehydrate_store::Store;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -88,7 +88,12 @@ impl Schedules {
 
     /// Something changed: looks at a schedule now.
     fn look_now(&self, name: &str) {
-        self.agenda().set(name, Some(clock::now()));
+        self.look(name, Some(clock::now()));
+    }
+
+    /// Looks at a schedule then. The loop is woken, as it may be asleep for longer.
+    fn look(&self, name: &str, at: Option<Timestamp>) {
+        self.agenda().set(name, at);
         self.wake.notify_one();
     }
 

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use settings::Family;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -42,6 +43,9 @@ pub struct StoreOptions {
     pub mark_commits: u64,
     /// ...or after so long, if that comes first.
     pub mark_interval: Duration,
+    /// For tests of recovery: the process aborts right after so many writes since the store was opened, synced or not,
+    /// before anybody learns of the last one. None: never.
+    pub abort_after_writes: Option<NonZeroU64>,
 }
 
 impl Default for StoreOptions {
@@ -52,6 +56,7 @@ impl Default for StoreOptions {
             write_buffer_bytes: 24 << 20,
             mark_commits: 10_000,
             mark_interval: Duration::from_secs(1),
+            abort_after_writes: None,
         }
     }
 }
@@ -65,6 +70,8 @@ pub struct RocksStore {
     log_bytes_kept: usize,
     write: Mutex<WriteState>,
     bytes_written: AtomicU64,
+    /// Writes that are left until the process aborts, if it shall.
+    writes_left: Option<AtomicU64>,
     failed: OnceLock<String>,
     _lock: File,
 }

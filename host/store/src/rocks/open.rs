@@ -56,6 +56,7 @@ pub(super) fn open(path: &Path, options: StoreOptions) -> Result<RocksStore, Ope
         log_bytes_kept: options.log_bytes_kept,
         write: Mutex::new(WriteState { sequence, deployments, recent: RecentRuns::default() }),
         bytes_written: AtomicU64::new(0),
+        writes_left: options.abort_after_writes.map(|writes| AtomicU64::new(writes.get())),
         failed: OnceLock::new(),
         _lock: lock,
     })

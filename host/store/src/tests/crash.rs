@@ -2,13 +2,15 @@
 //! point, and everything it said must be there, whole and without a gap.
 
 use super::*;
-use crate::{Committer, CommitterOptions, ListQuery, StoreError};
+use crate::{Committer, CommitterOptions, ListQuery, RocksStore, StoreError, StoreOptions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 const CHILD: &str = "REHYDRATE_STORE_CRASH_CHILD";
 const ASKS_FOR_TOO_MUCH: &str = "REHYDRATE_STORE_CRASH_ASKS_FOR_TOO_MUCH";
+const ABORTS_AFTER: &str = "REHYDRATE_STORE_CRASH_ABORTS_AFTER";
 const INSTANCES: u8 = 8;
 const ROUNDS: usize = 20;
 const ENDED_BY_FAILURE: i32 = 3;
@@ -17,7 +19,9 @@ const ENDED_BY_FAILURE: i32 = 3;
 #[test]
 fn a_child_commits_until_it_is_killed() {
     let Some(path) = std::env::var_os(CHILD) else { return };
-    let store = Arc::new(rocks(Path::new(&path)));
+    let abort_after_writes = std::env::var(ABORTS_AFTER).ok().map(|writes| writes.parse().unwrap());
+    let options = StoreOptions { abort_after_writes, ..options() };
+    let store = Arc::new(RocksStore::open(Path::new(&path), options).unwrap());
     let mut last = (1..=INSTANCES).map(|n| u64::try_from(event_ids(&*store, n).len()).unwrap()).collect::<Vec<_>>();
     let end = |error: &StoreError| {
         eprintln!("{error}");
@@ -153,4 +157,17 @@ fn everything_acknowledged_survives_a_disk_that_takes_no_more() {
     let store = rocks(directory.path());
     assert_whole(&store, &acknowledged);
     assert_eq!(store.events(key(99), RUN, EventId(1), 9).unwrap(), [], "what could not be written is not there");
+}
+
+#[test]
+fn a_store_that_is_to_abort_after_a_write_keeps_it_and_acknowledges_nothing_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut child = child(directory.path(), &format!("{ABORTS_AFTER}=1; export {ABORTS_AFTER}; "));
+    let (_, seen) = follow(&mut child, usize::MAX);
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.signal(), Some(6), "it aborted: {}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(seen, 0, "nothing was acknowledged");
+    let store = rocks(directory.path());
+    assert_eq!(event_ids(&store, 1), [1, 2], "what was written is there");
+    assert_whole(&store, &[0; INSTANCES as usize]);
 }

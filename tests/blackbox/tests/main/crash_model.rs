@@ -127,7 +127,12 @@ fn account(n: usize) -> String {
 
 /// Sends a request until it is answered with `wanted`. A request that got no answer may have been taken, so that one of
 /// `taken_before` answers its repetition. Gives how many got no answer.
-async fn until(what: &str, wanted: u16, taken_before: &[u16], request: impl Fn() -> RequestBuilder) -> (Answer, i64) {
+pub async fn until(
+    what: &str,
+    wanted: u16,
+    taken_before: &[u16],
+    request: impl Fn() -> RequestBuilder,
+) -> (Answer, i64) {
     let mut unanswered = 0;
     within(PATIENCE, what, async || match try_answer(request()).await {
         Ok(answer) if answer.status == wanted => Ok((answer, unanswered)),
@@ -429,7 +434,7 @@ fn check_signals(id: &str, taken: &Value) {
 }
 
 /// No operation has two outcomes.
-fn check_settled_once(id: &str, history: &[Value]) {
+pub fn check_settled_once(id: &str, history: &[Value]) {
     const ENDS: [&str; 4] = ["ActivityCompleted", "ActivityFailed", "ReplyReceived", "OperationCancelled"];
     let mut settled = BTreeSet::new();
     for event in history.iter().filter(|event| ENDS.contains(&history::name(event))) {

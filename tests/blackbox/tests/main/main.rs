@@ -9,6 +9,7 @@ mod children;
 mod continue_as_new;
 mod crash;
 mod crash_model;
+mod crash_points;
 mod deploy;
 mod deploy_check;
 mod determinism;

@@ -85,6 +85,22 @@ async fn passes(length: Duration) {
 }
 
 #[tokio::test]
+async fn the_only_schedule_of_a_host_is_on_time() {
+    let host = Host::with_guests(HostSettings::default()).await;
+    let client = host.client();
+    put(&client, "lone", &every_second(json!({}))).await.expect(201);
+    when(&client, "lone", "fires three times", |schedule| count(schedule, "fired") >= 3).await;
+    delete(&client, "lone").await;
+    for instance in instances(&client, "lone").await {
+        let due = instance["id"].as_str().and_then(|id| id.strip_prefix("lone-")).expect("its prefix");
+        let created: Timestamp = instance["created"].as_str().expect("a time").parse().expect("a time");
+        let late = created.duration_since(due.parse().expect("a due time"));
+        // Nothing else woke the host: one that sleeps too long is seconds late.
+        assert!(late < SignedDuration::from_secs(1), "{late:?} late: {instance}");
+    }
+}
+
+#[tokio::test]
 async fn every_due_time_starts_one_instance_named_after_it() {
     let client = Host::shared().await.client();
     let name = fresh_id("fires");
