@@ -349,17 +349,30 @@ impl Transfer {
     }
 }
 
-/// Locks entities, sets the status `"locked"`, waits for a signal, and unlocks.
+/// Locks entities, sets the status `"locked"`, waits for a signal, and unlocks. Or gives its request up, sets the
+/// status `"gave up"`, and waits for the signal.
 #[derive(Deserialize, Debug)]
 pub(crate) struct LockWait {
     keys: Vec<String>,
     signal: String,
+    /// How long it waits for the lock; none: for ever.
+    patience_ms: Option<u64>,
 }
 
 impl LockWait {
     pub(crate) async fn run(self, ctx: &Context) -> Result<Value, Failure> {
         let entities: Vec<_> = self.keys.iter().map(|key| ctx.entity(ENTITIES, key)).collect();
-        let lock = ctx.lock(&entities).await?;
+        let lock = match self.patience_ms {
+            Some(ms) => match ctx.timeout(Duration::from_millis(ms), ctx.lock(&entities)).await {
+                Ok(lock) => lock?,
+                Err(_) => {
+                    ctx.set_status("gave up")?;
+                    ctx.signal::<Value>(&self.signal).await?;
+                    return Ok(json!("gave up"));
+                }
+            },
+            None => ctx.lock(&entities).await?,
+        };
         ctx.set_status("locked")?;
         ctx.signal::<Value>(&self.signal).await?;
         drop(lock);
@@ -367,13 +380,15 @@ impl LockWait {
     }
 }
 
-/// Runs an activity that many times at once, with that input, or else with 0, 1, 2, ...; gives the outputs. The first
-/// failure, in that order, fails this after all have ended.
+/// Runs an activity that many times, at once or in a row, with that input, or else with 0, 1, 2, ...; gives the outputs.
+/// The first failure, in that order, fails this; of those at once, after all have ended.
 #[derive(Deserialize, Debug)]
 pub(crate) struct Rewindable {
     activity: String,
     count: u64,
     input: Option<Value>,
+    #[serde(default)]
+    in_a_row: bool,
     /// Where to post `{"url"}` of a callback first, whose body this gives when the activities have ended well.
     register_url: Option<String>,
 }
@@ -387,7 +402,16 @@ impl Rewindable {
             callback = Some(created);
         }
         let input = |n| self.input.clone().unwrap_or_else(|| json!(n));
-        let outputs = all(join_all((0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)))).await)?;
+        let calls = (0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)));
+        let outputs = if self.in_a_row {
+            let mut outputs = Vec::new();
+            for call in calls {
+                outputs.push(call.await?);
+            }
+            Value::Array(outputs)
+        } else {
+            all(join_all(calls).await)?
+        };
         match callback {
             Some(callback) => callback.await,
             None => Ok(outputs),
