@@ -349,34 +349,26 @@ impl Transfer {
     }
 }
 
-/// Locks entities, sets the status `"locked"`, waits for a signal, and unlocks. Or gives its request up, sets the
-/// status `"gave up"`, and waits for the signal.
+/// Locks entities, sets the status `"locked"`, waits for a signal, unlocks, and gives `"unlocked after"`. With a time
+/// limit on the lock it may give `"gave up"` instead, after the same signal.
 #[derive(Deserialize, Debug)]
 pub(crate) struct LockWait {
     keys: Vec<String>,
     signal: String,
-    /// How long it waits for the lock; none: for ever.
-    patience_ms: Option<u64>,
+    timeout_ms: Option<u64>,
 }
 
 impl LockWait {
     pub(crate) async fn run(self, ctx: &Context) -> Result<Value, Failure> {
         let entities: Vec<_> = self.keys.iter().map(|key| ctx.entity(ENTITIES, key)).collect();
-        let lock = match self.patience_ms {
-            Some(ms) => match ctx.timeout(Duration::from_millis(ms), ctx.lock(&entities)).await {
-                Ok(lock) => lock?,
-                Err(_) => {
-                    ctx.set_status("gave up")?;
-                    ctx.signal::<Value>(&self.signal).await?;
-                    return Ok(json!("gave up"));
-                }
-            },
-            None => ctx.lock(&entities).await?,
+        let lock = ctx.lock(&entities);
+        let lock = match self.timeout_ms {
+            Some(ms) => ctx.timeout(Duration::from_millis(ms), lock).await.ok().transpose()?,
+            None => Some(lock.await?),
         };
-        ctx.set_status("locked")?;
+        ctx.set_status(if lock.is_some() { "locked" } else { "gave up" })?;
         ctx.signal::<Value>(&self.signal).await?;
-        drop(lock);
-        Ok(json!("unlocked after"))
+        Ok(json!(if lock.is_some() { "unlocked after" } else { "gave up" }))
     }
 }
 

@@ -481,7 +481,7 @@ async fn a_request_for_a_lock_that_its_workflow_drops_is_given_up() {
     let client = client().await;
     let (first, second) = (fresh_id("a"), fresh_id("b"));
     let holder = locked(&client, &[&second]).await;
-    let asks = json!({ "do": "lock_wait", "keys": [first, second], "signal": "go", "patience_ms": 200 });
+    let asks = json!({ "do": "lock_wait", "keys": [first, second], "signal": "go", "timeout_ms": 200 });
     let asks = client.started(GUESTS, &asks).await;
     client.entity_when(&second, "has one waiting", |it| it["waiting"] == 1).await;
     client.status_when(&asks, "gave up", |status| status["custom_status"] == "gave up").await;
@@ -498,7 +498,7 @@ async fn a_lock_that_is_granted_too_late_is_given_back_at_once() {
     let client = client().await;
     let key = fresh_id("late");
     let holder = locked(&client, &[&key]).await;
-    let asks = json!({ "do": "lock_wait", "keys": [key], "signal": "go", "patience_ms": 300 });
+    let asks = json!({ "do": "lock_wait", "keys": [key], "signal": "go", "timeout_ms": 300 });
     let asks = client.started(GUESTS, &asks).await;
     client.entity_when(&key, "has one waiting", |it| it["waiting"] == 1).await;
     // While it is suspended its patience ends first, and then the lock is granted: it learns of both, in that order.
