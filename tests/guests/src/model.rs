@@ -372,13 +372,15 @@ impl LockWait {
     }
 }
 
-/// Runs an activity that many times at once, with that input, or else with 0, 1, 2, ...; gives the outputs. The first
-/// failure, in that order, fails this after all have ended.
+/// Runs an activity that many times, at once or in a row, with that input, or else with 0, 1, 2, ...; gives the outputs.
+/// The first failure, in that order, fails this; of those at once, after all have ended.
 #[derive(Deserialize, Debug)]
 pub(crate) struct Rewindable {
     activity: String,
     count: u64,
     input: Option<Value>,
+    #[serde(default)]
+    in_a_row: bool,
     /// Where to post `{"url"}` of a callback first, whose body this gives when the activities have ended well.
     register_url: Option<String>,
 }
@@ -392,7 +394,16 @@ impl Rewindable {
             callback = Some(created);
         }
         let input = |n| self.input.clone().unwrap_or_else(|| json!(n));
-        let outputs = all(join_all((0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)))).await)?;
+        let calls = (0..self.count).map(|n| ctx.activity::<Value>(&self.activity, &input(n)));
+        let outputs = if self.in_a_row {
+            let mut outputs = Vec::new();
+            for call in calls {
+                outputs.push(call.await?);
+            }
+            Value::Array(outputs)
+        } else {
+            all(join_all(calls).await)?
+        };
         match callback {
             Some(callback) => callback.await,
             None => Ok(outputs),

@@ -4,7 +4,7 @@ use crate::start::fresh_id;
 use futures::future::join_all;
 use rehydrate_blackbox::host::{ENTITIES, GUESTS, HostSettings};
 use rehydrate_blackbox::programs::component;
-use rehydrate_blackbox::{Client, Host};
+use rehydrate_blackbox::{Client, Host, eventually, history};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -474,4 +474,52 @@ async fn a_request_for_a_lock_that_is_given_up_leaves_nothing_behind() {
         unlock(&client, &holder).await;
         assert_eq!(client.entity_gave(&second, "add", &json!(1)).await, 1, "{how}");
     }
+}
+
+#[tokio::test]
+async fn a_request_for_a_lock_that_its_workflow_drops_is_given_up() {
+    let client = client().await;
+    let (first, second) = (fresh_id("a"), fresh_id("b"));
+    let holder = locked(&client, &[&second]).await;
+    let asks = json!({ "do": "lock_wait", "keys": [first, second], "signal": "go", "timeout_ms": 200 });
+    let asks = client.started(GUESTS, &asks).await;
+    client.entity_when(&second, "has one waiting", |it| it["waiting"] == 1).await;
+    client.status_when(&asks, "gave up", |status| status["custom_status"] == "gave up").await;
+    client.entity_when(&first, "is no more", |it| it["code"] == "entity.not-found").await;
+    client.entity_when(&second, "has none waiting", |it| it["waiting"] == 0).await;
+    unlock(&client, &holder).await;
+    client.entity_when(&second, "is no more", |it| it["code"] == "entity.not-found").await;
+    client.signal(&asks, "go", &json!(null)).await.expect(202);
+    assert_eq!(client.over(&asks).await["output"], "gave up");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_granted_too_late_is_given_back_at_once() {
+    let client = client().await;
+    let key = fresh_id("late");
+    let holder = locked(&client, &[&key]).await;
+    let asks = json!({ "do": "lock_wait", "keys": [key], "signal": "go", "timeout_ms": 300 });
+    let asks = client.started(GUESTS, &asks).await;
+    client.entity_when(&key, "has one waiting", |it| it["waiting"] == 1).await;
+    // While it is suspended its patience ends first, and then the lock is granted: it learns of both, in that order.
+    client.tell(&asks, "suspend").await.expect(202);
+    let last_is = async |name: &str| {
+        eventually(&format!("{name} is recorded"), async || {
+            let history = client.history(&asks).await;
+            if history.last().is_some_and(|it| history::name(it) == name) {
+                Ok(())
+            } else {
+                Err(format!("{history:#?}"))
+            }
+        })
+        .await;
+    };
+    last_is("TimerFired").await;
+    unlock(&client, &holder).await;
+    last_is("LockGranted").await;
+    client.tell(&asks, "resume").await.expect(202);
+    client.status_when(&asks, "gave up", |status| status["custom_status"] == "gave up").await;
+    client.entity_when(&key, "is no more", |it| it["code"] == "entity.not-found").await;
+    client.signal(&asks, "go", &json!(null)).await.expect(202);
+    assert_eq!(client.over(&asks).await["output"], "gave up");
 }

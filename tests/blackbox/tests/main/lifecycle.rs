@@ -287,6 +287,21 @@ async fn of_a_fan_out_only_what_failed_runs_again() {
 }
 
 #[tokio::test]
+async fn a_chain_goes_on_from_the_link_that_failed() {
+    let client = client().await;
+    let sink = refusing(&[3]).await;
+    let mut input = asks(&sink, 5);
+    input["in_a_row"] = json!(true);
+    let id = client.started(GUESTS, &input).await;
+    failed(&client, &id).await;
+    assert_eq!(sink.received().len(), 3);
+    rewound(&client, &id).await;
+    let status = client.over(&id).await;
+    assert_eq!((&status["state"], &status["output"]), (&json!("completed"), &json!([1, 2, 4, 5, 6])), "{status:#}");
+    assert_eq!(sink.received().len(), 6, "the two before it are not run again");
+}
+
+#[tokio::test]
 async fn an_instance_can_be_rewound_as_often_as_it_fails() {
     let client = client().await;
     let sink = refusing(&[1, 3, 5, 6]).await;
