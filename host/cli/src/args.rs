@@ -413,7 +413,7 @@ pub struct ReasonArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum EntityCommand {
-    /// List entities that keep something, in order of their names and keys
+    /// List entities that keep something, in order of their ids `@name@key`
     List {
         /// Only entities of this name
         #[arg(long)]

@@ -191,7 +191,7 @@ pub struct InstanceRow {
     pub digest: Digest,
     /// How it stands.
     pub state: InstanceStateTag,
-    /// When the current run was created.
+    /// When the current run was created, or the first of the runs that it goes on from, by continue-as-new or rewind.
     pub created: Timestamp,
     /// When the last event that this row knows of was recorded. Events may have come since: a row is written
     /// when something changes that they don't tell, not with each of them.

@@ -26,7 +26,7 @@ pub async fn describe(
     Ok(Json(Entity::from(&detail)))
 }
 
-/// Lists entities that keep something, in order of their names and keys. Go on with `next_cursor` until there is none.
+/// Lists entities that keep something, in order of their ids `@name@key`. Go on with `next_cursor` until there is none.
 #[utoipa::path(
     get, path = "/v1/entities", operation_id = "list_entities", tag = "entities",
     params(EntityListParams),

@@ -265,7 +265,7 @@ pub struct InstanceSummary {
     pub digest: String,
     /// How it stands.
     pub state: State,
-    /// When the current run was created.
+    /// When the current run was created, or the first of the runs that it goes on from.
     pub created: String,
     /// When its last event was recorded.
     pub updated: String,
@@ -313,7 +313,7 @@ pub struct InstanceStatus {
     pub digest: String,
     /// How it stands.
     pub state: State,
-    /// When the current run was created.
+    /// When the current run was created, or the first of the runs that it goes on from.
     pub created: String,
     /// When its last event was recorded.
     pub updated: String,

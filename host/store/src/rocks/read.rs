@@ -152,18 +152,17 @@ impl RocksStore {
         let prefix = query.prefix().into_bytes();
         let until = [&prefix[..], &[0xff]].concat();
         let from = query.after.as_ref().map_or_else(Vec::new, |id| keys::just_after(id.as_bytes())).max(prefix);
-        // One row more than may be looked at tells whether there is a next page.
-        let scan_max = query.scan_max.max(1);
         let mut page = EntityPage::default();
         let mut last: Option<String> = None;
-        let scanned = self.scan(Family::Entities, from, until, IteratorMode::Start, scan_max + 1, |at, bytes| {
-            decode::<EntityRow>(|| format!("entity {}", String::from_utf8_lossy(at)), bytes)
-        })?;
-        for (looked, row) in scanned.into_iter().enumerate() {
-            if looked == scan_max || page.rows.len() == query.limit.max(1) {
+        let bounds = bounded(Family::Entities, from, until);
+        let rows = self.db.iterator_cf_opt(self.family(Family::Entities)?, bounds, IteratorMode::Start);
+        for (looked, entry) in rows.enumerate() {
+            if looked == query.scan_max.max(1) || page.rows.len() == query.limit.max(1) {
                 page.next = last;
                 break;
             }
+            let (at, bytes) = entry.map_err(|e| unread(Family::Entities, &e))?;
+            let row: EntityRow = decode(|| format!("entity {}", String::from_utf8_lossy(&at)), &bytes)?;
             last = Some(row.id.clone());
             if query.wants(&row) {
                 page.rows.push(row);

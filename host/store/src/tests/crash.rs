@@ -168,6 +168,7 @@ fn a_store_that_is_to_abort_after_a_write_keeps_it_and_acknowledges_nothing_of_i
     assert_eq!(ended.status.signal(), Some(6), "it aborted: {}", String::from_utf8_lossy(&ended.stderr));
     assert_eq!(seen, 0, "nothing was acknowledged");
     let store = rocks(directory.path());
-    assert_eq!(event_ids(&store, 1), [1, 2], "what was written is there");
+    // The write may be a group of several batches.
+    assert!(event_ids(&store, 1).starts_with(&[1, 2]), "what was written is there");
     assert_whole(&store, &[0; INSTANCES as usize]);
 }
