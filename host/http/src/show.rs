@@ -72,19 +72,21 @@ fn push_masked(out: &mut String, literal: &str) {
 
 /// A point in time as RFC 3339 in UTC with nine digits of nanoseconds.
 pub fn time(at: Timestamp) -> String {
+    time_with_digits(at, 9)
+}
+
+/// A point in time as RFC 3339 in UTC with so many digits of the second, at most 9; what lies below them is cut off.
+pub fn time_with_digits(at: Timestamp, digits: usize) -> String {
     match jiff::Timestamp::from_nanosecond(i128::from(at.0)) {
-        Ok(at) => format!("{at:.9}"),
+        Ok(at) => format!("{at:.digits$}"),
         // Every i64 of nanoseconds lies between the years 1677 and 2262, which jiff covers.
         Err(_) => at.0.to_string(),
     }
 }
 
-/// The same to the millisecond, for sentences.
+/// A point in time to the millisecond, for sentences.
 pub fn time_in_words(at: Timestamp) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(at.0)) {
-        Ok(at) => format!("{at:.3}"),
-        Err(_) => at.0.to_string(),
-    }
+    time_with_digits(at, 3)
 }
 
 /// Reads an RFC 3339 time; out of the host's range saturates.

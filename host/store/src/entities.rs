@@ -65,7 +65,7 @@ impl EntityQuery {
         self.from.is_none_or(|from| row.last_operation >= from) && self.to.is_none_or(|to| row.last_operation <= to)
     }
 
-    /// Where the ids begin that the query is about, and the id after which they begin.
+    /// What every id begins with that the query is about; empty for all of them.
     pub(crate) fn prefix(&self) -> String {
         self.name.as_ref().map_or_else(String::new, |name| format!("@{name}@"))
     }

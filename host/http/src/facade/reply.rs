@@ -152,18 +152,12 @@ pub fn as_string(text: &str) -> Box<RawValue> {
 
 /// A point in time, in whole seconds.
 pub fn seconds(at: Timestamp) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(at.0)) {
-        Ok(at) => format!("{at:.0}"),
-        Err(_) => at.0.to_string(),
-    }
+    show::time_with_digits(at, 0)
 }
 
 /// A point in time, as exactly as the clients read it.
 pub fn micros(at: Timestamp) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(at.0)) {
-        Ok(at) => format!("{at:.6}"),
-        Err(_) => at.0.to_string(),
-    }
+    show::time_with_digits(at, 6)
 }
 
 #[cfg(test)]
