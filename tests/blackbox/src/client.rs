@@ -115,6 +115,13 @@ impl Client {
         self.get(&format!("/v1/instances/{id}")).await.expect(200).body
     }
 
+    /// The status without what the host may change at any moment on its own: whether the guest is in memory.
+    pub async fn recorded_status(&self, id: &str) -> Value {
+        let mut status = self.status(id).await;
+        status.as_object_mut().expect("a status is an object").remove("resident");
+        status
+    }
+
     /// The status once there is such an instance.
     pub async fn there(&self, id: &str) -> Value {
         eventually(&format!("there is an instance {id}"), async || {

@@ -52,14 +52,14 @@ async fn a_purged_instance_is_as_if_it_had_never_been_also_after_a_kill() {
         client.start(GUESTS, id, &echo(1)).await.expect(202);
         assert_eq!(client.over(id).await["run"], 2);
     }
-    let other = (client.status("b").await, client.history("b").await);
+    let other = (client.recorded_status("b").await, client.history("b").await);
     purge(&client, "a").await.expect(204);
     assert_gone(&client, "a").await;
     host.kill();
     host.restart();
     assert_gone(&client, "a").await;
     assert_eq!(purge(&client, "a").await.expect(404).code(), "instance.not-found");
-    assert_eq!((client.status("b").await, client.history("b").await), other);
+    assert_eq!((client.recorded_status("b").await, client.history("b").await), other);
     let answer = client.start(GUESTS, "a", &echo(2)).await.expect(202);
     assert_eq!(answer.body["run"], 1);
     assert_eq!(client.over("a").await["output"], 2);
@@ -72,11 +72,12 @@ async fn an_instance_that_has_not_ended_is_not_purged() {
     let client = Host::shared().await.client();
     let id = fresh_id("open");
     client.start(GUESTS, &id, &wait()).await.expect(202);
-    let before = client.waiting(&id, "signal").await;
+    client.waiting(&id, "signal").await;
+    let before = client.recorded_status(&id).await;
     let refused = purge(&client, &id).await.expect(409);
     assert_eq!(refused.code(), "instance.running");
     assert!(refused.body["detail"].as_str().is_some_and(|detail| detail.contains(&id)), "{refused:?}");
-    assert_eq!(client.status(&id).await, before);
+    assert_eq!(client.recorded_status(&id).await, before);
     client.signal(&id, "go", &json!(1)).await.expect(202);
     client.over(&id).await;
     purge(&client, &id).await.expect(204);
