@@ -65,6 +65,10 @@ mod wasm {
             Pending::cancel(self);
         }
 
+        fn wait(&self) -> Outcome {
+            Pending::wait(self).map_err(Failure::from)
+        }
+
         fn wait_any(on: &[&Self]) -> Vec<u32> {
             operations::wait_any(on)
         }

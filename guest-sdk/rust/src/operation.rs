@@ -73,7 +73,11 @@ enum State {
 
 impl<T> Operation<T> {
     pub(crate) fn open(reactor: &HostReactor, what: What, pending: Pending) -> Operation<T> {
-        Operation { what, state: State::Open(Single::new(reactor, pending)), output: PhantomData }
+        let single = match what {
+            What::Payload(_) => Single::signal(reactor, pending),
+            _ => Single::begun(reactor, pending),
+        };
+        Operation { what, state: State::Open(single), output: PhantomData }
     }
 
     /// What has begun, or could not because its input could not be written.

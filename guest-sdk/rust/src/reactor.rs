@@ -23,6 +23,8 @@ pub(crate) trait Wait: Sized {
     fn get(&self) -> Option<Outcome>;
     /// Cancels it; it then settles at once.
     fn cancel(&self);
+    /// Blocks until it has settled; the outcome.
+    fn wait(&self) -> Outcome;
     /// Blocks until at least one has settled; the indexes of those that have, in the order they did.
     fn wait_any(on: &[&Self]) -> Vec<u32>;
     /// Blocks until all have settled.
@@ -36,6 +38,8 @@ pub(crate) struct Stalled;
 /// What is registered with the host's next wait.
 pub(crate) struct Reactor<P> {
     registered: RefCell<Vec<Rc<Waiter<P>>>>,
+    /// How often the guest has waited.
+    waits: Cell<u64>,
 }
 
 /// One or many operations that one future waits for.
@@ -43,6 +47,13 @@ struct Waiter<P> {
     members: Members<P>,
     /// How many members the future has already seen settled.
     seen: Cell<usize>,
+    /// Only a wait of the guest, or cancelling it, settles it. A signal's may be settled by another one that gives its
+    /// signal back; and reading it takes the signal, so that it must not be read before somebody asks.
+    settles_in_waits: bool,
+    /// The number of the guest's waits after which it had not settled, if that is known.
+    open_after: Cell<Option<u64>>,
+    /// What the guest's last wait gave.
+    outcome: Cell<Option<Outcome>>,
     /// Where in the reactor's list this is, while it is registered.
     place: Cell<Option<usize>>,
     waker: Cell<Option<Waker>>,
@@ -54,8 +65,16 @@ enum Members<P> {
 }
 
 impl<P> Waiter<P> {
-    fn new(members: Members<P>) -> Rc<Waiter<P>> {
-        Rc::new(Waiter { members, seen: Cell::new(0), place: Cell::new(None), waker: Cell::new(None) })
+    fn new(members: Members<P>, settles_in_waits: bool) -> Rc<Waiter<P>> {
+        Rc::new(Waiter {
+            members,
+            seen: Cell::new(0),
+            settles_in_waits,
+            open_after: Cell::new(None),
+            outcome: Cell::new(None),
+            place: Cell::new(None),
+            waker: Cell::new(None),
+        })
     }
 
     /// The members the future has not yet seen settled.
@@ -70,7 +89,7 @@ impl<P> Waiter<P> {
 
 impl<P: Wait> Reactor<P> {
     pub(crate) fn new() -> Rc<Reactor<P>> {
-        Rc::new(Reactor { registered: RefCell::new(Vec::new()) })
+        Rc::new(Reactor { registered: RefCell::new(Vec::new()), waits: Cell::new(0) })
     }
 
     /// Runs `future` to its end.
@@ -91,6 +110,7 @@ impl<P: Wait> Reactor<P> {
 
     /// One host wait, then the wakers of what settled, in the order in which it settled.
     fn wait(&self) -> Result<(), Stalled> {
+        self.waits.set(self.waits.get() + 1);
         for waiter in self.settled()? {
             self.unregister(&waiter);
             if let Some(waker) = waiter.waker.take() {
@@ -104,7 +124,10 @@ impl<P: Wait> Reactor<P> {
         let registered = self.registered.borrow();
         if let [only] = registered.as_slice() {
             // Nothing else can go on before all of it has settled, so one wake is enough for a whole fan-out.
-            P::wait_all(&only.rest().iter().collect::<Vec<_>>());
+            match &only.members {
+                Members::One(pending) if only.settles_in_waits => only.outcome.set(Some(pending.wait())),
+                _ => P::wait_all(&only.rest().iter().collect::<Vec<_>>()),
+            }
             return Ok(vec![Rc::clone(only)]);
         }
         // Of a group, the first open member stands for all: the group needs every one of them anyway.
@@ -151,13 +174,33 @@ pub(crate) struct Single<P: Wait> {
 }
 
 impl<P: Wait> Single<P> {
-    pub(crate) fn new(reactor: &Rc<Reactor<P>>, pending: P) -> Single<P> {
-        Single { reactor: Rc::clone(reactor), waiter: Waiter::new(Members::One(pending)) }
+    /// Of a wait for a signal.
+    pub(crate) fn signal(reactor: &Rc<Reactor<P>>, pending: P) -> Single<P> {
+        Single { reactor: Rc::clone(reactor), waiter: Waiter::new(Members::One(pending), false) }
+    }
+
+    /// Of an operation that was just begun.
+    pub(crate) fn begun(reactor: &Rc<Reactor<P>>, pending: P) -> Single<P> {
+        let waiter = Waiter::new(Members::One(pending), true);
+        waiter.open_after.set(Some(reactor.waits.get()));
+        Single { reactor: Rc::clone(reactor), waiter }
+    }
+
+    /// The outcome, if it has settled. The host is asked only if it can have done so since it was asked last.
+    fn outcome(&self) -> Option<Outcome> {
+        let waits = Some(self.reactor.waits.get());
+        if self.waiter.settles_in_waits && self.waiter.open_after.get() == waits {
+            return None;
+        }
+        self.waiter.outcome.take().or_else(|| {
+            let outcome = self.waiter.rest().first()?.get();
+            self.waiter.open_after.set(waits);
+            outcome
+        })
     }
 
     pub(crate) fn poll(&self, task: &Context<'_>) -> Poll<Outcome> {
-        let outcome = self.waiter.rest().first().and_then(P::get);
-        match outcome {
+        match self.outcome() {
             Some(outcome) => {
                 self.reactor.unregister(&self.waiter);
                 Poll::Ready(outcome)
@@ -184,6 +227,7 @@ impl<P: Wait> Single<P> {
         if let Some(pending) = self.waiter.rest().first() {
             pending.cancel();
         }
+        self.waiter.open_after.set(None);
         // It may be in nobody's wait: whoever holds it must look again.
         if let Some(waker) = self.waiter.waker.take() {
             waker.wake();
@@ -207,7 +251,7 @@ pub(crate) struct Group<P: Wait> {
 impl<P: Wait> Group<P> {
     pub(crate) fn new(reactor: &Rc<Reactor<P>>, pendings: Vec<P>) -> Group<P> {
         let outcomes = Vec::with_capacity(pendings.len());
-        Group { reactor: Rc::clone(reactor), waiter: Waiter::new(Members::All(pendings)), outcomes }
+        Group { reactor: Rc::clone(reactor), waiter: Waiter::new(Members::All(pendings), false), outcomes }
     }
 
     pub(crate) fn poll(&mut self, task: &Context<'_>) -> Poll<Vec<Outcome>> {

@@ -16,6 +16,8 @@ struct Host {
     /// Every wait, for one of these or for all.
     waits: Vec<Vec<u32>>,
     waits_for_all: usize,
+    /// Operations that were asked whether they have settled.
+    asked: Vec<u32>,
 }
 
 thread_local! {
@@ -37,13 +39,21 @@ struct Op(u32);
 
 impl Wait for Op {
     fn get(&self) -> Option<Outcome> {
-        host(|host| host.settled.get(&self.0).cloned())
+        host(|host| {
+            host.asked.push(self.0);
+            host.settled.get(&self.0).cloned()
+        })
     }
 
     fn cancel(&self) {
         host(|host| {
             host.settled.entry(self.0).or_insert_with(|| Err(Failure::cancelled("by the guest")));
         });
+    }
+
+    fn wait(&self) -> Outcome {
+        Op::wait_all(&[self]);
+        self.get().expect("it was waited for")
     }
 
     fn wait_any(on: &[&Self]) -> Vec<u32> {
@@ -86,7 +96,7 @@ fn run<F: Future>(to_come: impl IntoIterator<Item = u32>, flow: impl FnOnce(Rc<R
 }
 
 async fn op(reactor: &Rc<Reactor<Op>>, id: u32) -> String {
-    let single = Single::new(reactor, Op(id));
+    let single = Single::begun(reactor, Op(id));
     poll_fn(move |task| single.poll(task)).await.expect("the operation failed")
 }
 
@@ -100,11 +110,51 @@ fn operations_one_after_another_wait_one_at_a_time() {
 #[test]
 fn what_settled_unseen_needs_no_wait() {
     run([2, 1], |reactor| async move {
-        let second = Single::new(&reactor, Op(2));
+        let second = Single::begun(&reactor, Op(2));
         op(&reactor, 1).await;
         assert_eq!(poll_fn(|task| second.poll(task)).await, Ok("2".to_owned()));
     });
     assert_eq!(host(|host| host.waits.clone()), [[1]]);
+}
+
+#[test]
+fn nothing_is_asked_of_the_host_that_can_not_have_changed() {
+    run([1, 2, 3], |reactor| async move {
+        let (first, second) = (Single::begun(&reactor, Op(1)), Single::begun(&reactor, Op(3)));
+        // Just begun: neither can have settled.
+        assert!(poll_fn(|task| Poll::Ready(first.poll(task))).await.is_pending());
+        assert!(poll_fn(|task| Poll::Ready(second.poll(task))).await.is_pending());
+        assert!(host(|host| host.asked.is_empty()));
+        assert_eq!(poll_fn(|task| first.poll(task)).await, Ok("1".to_owned()));
+        // It has not settled in the one wait that there was.
+        assert!(poll_fn(|task| Poll::Ready(second.poll(task))).await.is_pending());
+        assert!(poll_fn(|task| Poll::Ready(second.poll(task))).await.is_pending());
+        assert_eq!(host(|host| std::mem::take(&mut host.asked)), [1, 3]);
+        second.cancel();
+        assert!(poll_fn(|task| second.poll(task)).await.is_err());
+    });
+}
+
+#[test]
+fn a_signal_is_read_only_by_who_asks_for_it() {
+    run([1], |reactor| async move {
+        host(|host| host.settled.insert(2, Ok("2".to_owned())));
+        // Signals may be there from the begin.
+        let there = Single::signal(&reactor, Op(2));
+        assert_eq!(poll_fn(|task| there.poll(task)).await, Ok("2".to_owned()));
+        host(|host| host.asked.clear());
+        let signal = Single::signal(&reactor, Op(1));
+        let mut looked = false;
+        poll_fn(|task| {
+            if std::mem::replace(&mut looked, true) {
+                return Poll::Ready(());
+            }
+            signal.poll(task).map(drop)
+        })
+        .await;
+        // It came, and who was woken did not look at it.
+        assert_eq!(host(|host| (host.asked.clone(), host.settled.contains_key(&1))), (vec![1], true));
+    });
 }
 
 #[test]
@@ -175,7 +225,7 @@ fn a_future_that_wakes_itself_is_polled_again_without_a_wait() {
 #[test]
 fn a_cancelled_operation_settles_with_the_failure() {
     run([], |reactor| async move {
-        let single = Single::new(&reactor, Op(1));
+        let single = Single::begun(&reactor, Op(1));
         let mut first = true;
         let outcome = poll_fn(|task| {
             let polled = single.poll(task);
@@ -227,7 +277,7 @@ fn a_wide_fan_out_polls_each_future_twice_only() {
     let count = Rc::clone(&polls);
     run((0..2000).rev(), |reactor| async move {
         let ops = (0..2000).map(|id| {
-            let (single, count) = (Single::new(&reactor, Op(id)), Rc::clone(&count));
+            let (single, count) = (Single::begun(&reactor, Op(id)), Rc::clone(&count));
             poll_fn(move |task| {
                 count.set(count.get() + 1);
                 single.poll(task)

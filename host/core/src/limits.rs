@@ -1,6 +1,7 @@
 //! Every limit of an instance, with its name, its default and the error that names it.
 
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 
 /// What one instance may use. Enforced only on new work, never in replay: a history that was recorded
 /// under larger limits stays readable.
@@ -85,23 +86,23 @@ impl LimitExceeded {
     }
 }
 
-/// Checks `found <= limit`.
-pub fn check(name: &str, what: &str, found: usize, limit: usize) -> Result<(), LimitExceeded> {
+/// Checks `found <= limit`. `what` is put into words only if it is not.
+pub fn check(name: &str, what: impl Display, found: usize, limit: usize) -> Result<(), LimitExceeded> {
     if found <= limit {
         return Ok(());
     }
     let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-    Err(LimitExceeded { name: name.to_owned(), what: what.to_owned(), found: wide(found), limit: wide(limit) })
+    Err(LimitExceeded { name: name.to_owned(), what: what.to_string(), found: wide(found), limit: wide(limit) })
 }
 
 impl Limits {
     /// Checks the size of a payload; `what` says whose.
-    pub fn check_payload(&self, what: &str, bytes: usize) -> Result<(), LimitExceeded> {
-        check("payload-bytes", &format!("{what} is too large in bytes"), bytes, self.payload_bytes)
+    pub fn check_payload(&self, what: impl Display, bytes: usize) -> Result<(), LimitExceeded> {
+        check("payload-bytes", format_args!("{what} is too large in bytes"), bytes, self.payload_bytes)
     }
 
     /// Checks the length of a name; `what` says whose.
-    pub fn check_name(&self, what: &str, bytes: usize) -> Result<(), LimitExceeded> {
-        check("name-bytes", &format!("{what} is too long in bytes"), bytes, self.name_bytes)
+    pub fn check_name(&self, what: impl Display, bytes: usize) -> Result<(), LimitExceeded> {
+        check("name-bytes", format_args!("{what} is too long in bytes"), bytes, self.name_bytes)
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use rehydrate_core::{Failure, FailureKind, LimitExceeded, Limits, Outcome, Stop};
+use rehydrate_core::{Failure, FailureKind, Json, LimitExceeded, Limits, Outcome, Stop};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -65,12 +65,8 @@ pub struct ActivityHost {
     idle: IdlePlaces,
 }
 
-/// One attempt to run.
+/// Whose attempt it is that is to run, and the ways to and from it.
 pub struct ActivityRequest {
-    /// The activity's name.
-    pub name: String,
-    /// Its input, JSON text.
-    pub input: String,
     /// The instance that scheduled it.
     pub instance_id: String,
     /// The run.
@@ -319,35 +315,42 @@ impl ActivityHost {
         ActivityHost { outbound, limits, idle: IdlePlaces::default() }
     }
 
-    /// Runs one attempt. The future may be dropped at any point, which interrupts the guest. `log` gets
-    /// what it says, also when it is interrupted.
-    pub async fn run(&self, component: &ActivityComponent, request: ActivityRequest, log: &ActivityLog) -> Outcome {
-        let (name, input) = (request.name.clone(), request.input.clone());
+    /// Runs one attempt of the activity of that name on `input`, JSON text. The future may be dropped at any point, which
+    /// interrupts the guest. `log` gets what it says, also when it is interrupted.
+    pub async fn run(
+        &self,
+        component: &ActivityComponent,
+        name: &str,
+        input: &Json,
+        request: ActivityRequest,
+        log: &ActivityLog,
+    ) -> Outcome {
         let mut running = false;
         let result = async {
             let mut instance = Instance::take(component, self, request, log).await?;
             running = true;
-            let outcome = instance.call(&name, input).await?;
+            let outcome = instance.call(name, input).await?;
             component.idle().give_back(instance, &self.idle);
             Ok(outcome)
         }
         .await;
         match result {
-            Ok(outcome) => self.checked(&name, outcome),
+            Ok(outcome) => self.checked(name, outcome),
             Err(error) => Err(failed(trap::classify(&error, lock(&log.0).last_panic(), running))),
         }
     }
 
     fn checked(&self, name: &str, outcome: Outcome) -> Outcome {
-        let (what, bytes) = match &outcome {
-            Ok(output) => (format!("the output of activity `{name}`"), output.len()),
-            Err(failure) => (format!("the failure of activity `{name}`"), failure.len_bytes()),
+        let (part, bytes) = match &outcome {
+            Ok(output) => ("output", output.len()),
+            Err(failure) => ("failure", failure.len_bytes()),
         };
-        if let Err(limit) = self.limits.check_payload(&what, bytes) {
+        let what = format_args!("the {part} of activity `{name}`");
+        if let Err(limit) = self.limits.check_payload(what, bytes) {
             return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
         }
         if let Ok(output) = &outcome {
-            convert::check_json(&what, output)
+            convert::check_json(what, output)
                 .map_err(|text| Failure::new(FailureKind::Rejected, "activity.invalid-json", text))?;
         }
         outcome

@@ -3,9 +3,10 @@
 use crate::bindings::workflow::rehydrate::workflow::{children, types};
 use crate::log::Level;
 use rehydrate_core::{ActivityOptions, ChildOptions, Failure, FailureKind, Nanos, ParentClose, RetryPolicy, Timestamp};
+use std::fmt::Display;
 
 /// Whether a text is JSON.
-pub fn check_json(what: &str, text: &str) -> Result<(), String> {
+pub fn check_json(what: impl Display, text: &str) -> Result<(), String> {
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map(drop)
         .map_err(|error| format!("{what} is not JSON: {error}; pass UTF-8 JSON text"))

@@ -276,14 +276,14 @@ fn store(
 }
 
 fn checked(limits: &Limits, operation: &str, outcome: Outcome) -> Outcome {
-    let what = format!("what operation `{operation}` gave");
+    let what = format_args!("what operation `{operation}` gave");
     let bytes = outcome.as_ref().map_or_else(Failure::len_bytes, String::len);
-    if let Err(limit) = limits.check_payload(&what, bytes) {
+    if let Err(limit) = limits.check_payload(what, bytes) {
         return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
     }
     if let Ok(output) = &outcome {
         let invalid = |text| Failure::new(FailureKind::Rejected, "entity.invalid-json", text);
-        convert::check_json(&what, output).map_err(invalid)?;
+        convert::check_json(what, output).map_err(invalid)?;
     }
     outcome
 }

@@ -9,7 +9,7 @@ use crate::activity::{ActivityLog, ActivityRequest, ActivityState, store};
 use crate::bindings::activity::Activity;
 use crate::component::ActivityComponent;
 use crate::{ActivityHost, convert};
-use rehydrate_core::Outcome;
+use rehydrate_core::{Json, Outcome};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
@@ -49,7 +49,7 @@ impl Instance {
         host: &ActivityHost,
         request: ActivityRequest,
         log: &ActivityLog,
-    ) -> wasmtime::Result<Instance> {
+    ) -> wasmtime::Result<Box<Instance>> {
         if let Some(mut instance) = component.idle().pop() {
             instance.store.data_mut().begin(request, log);
             return Ok(instance);
@@ -57,32 +57,33 @@ impl Instance {
         let mut store = store(component, host);
         // An instance may ask who it runs for as soon as it is made.
         store.data_mut().begin(request, log);
-        let bindings = component.instantiate(&mut store).await?;
-        Ok(Instance { store, bindings, uses: 0 })
+        // Boxed, as it is rare: the future of an attempt is to stay small.
+        let bindings = Box::pin(component.instantiate(&mut store)).await?;
+        Ok(Box::new(Instance { store, bindings, uses: 0 }))
     }
 
     /// Runs the attempt that it was taken for.
-    pub(crate) async fn call(&mut self, name: &str, input: String) -> wasmtime::Result<Outcome> {
+    pub(crate) async fn call(&mut self, name: &str, input: &Json) -> wasmtime::Result<Outcome> {
         self.uses += 1;
         // The clock of epochs went on while it waited.
         self.store.set_epoch_deadline(1);
-        let outcome = self.bindings.call_run(&mut self.store, name, &input).await?;
+        let outcome = self.bindings.call_run(&mut self.store, name, input).await?;
         Ok(outcome.map_err(convert::failure_from_guest))
     }
 }
 
 /// The waiting instances of one component.
 #[derive(Default)]
-pub(crate) struct Idle(Mutex<Vec<(Instance, OwnedSemaphorePermit)>>);
+pub(crate) struct Idle(Mutex<Vec<(Box<Instance>, OwnedSemaphorePermit)>>);
 
 impl Idle {
-    fn pop(&self) -> Option<Instance> {
+    fn pop(&self) -> Option<Box<Instance>> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         waiting.map(|(instance, _place)| instance)
     }
 
     /// Keeps an instance that has returned, if it is fit for another attempt and there is a place.
-    pub(crate) fn give_back(&self, mut instance: Instance, places: &IdlePlaces) {
+    pub(crate) fn give_back(&self, mut instance: Box<Instance>, places: &IdlePlaces) {
         let (memory_bytes, handles) = instance.store.data_mut().end();
         if instance.uses >= USES_MAX || memory_bytes > KEPT_MEMORY_BYTES || handles > KEPT_HANDLES {
             return;

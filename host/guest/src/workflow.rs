@@ -53,7 +53,7 @@ pub enum Stopped {
     HostFault(String),
 }
 
-type GuestFuture = Pin<Box<dyn Future<Output = wasmtime::Result<Outcome>> + Send>>;
+type GuestFuture = Pin<Box<dyn Future<Output = (Store<WorkflowHost>, wasmtime::Result<Outcome>)> + Send>>;
 
 /// A workflow's guest, alive.
 pub struct WorkflowGuest {
@@ -64,6 +64,8 @@ pub struct WorkflowGuest {
     has_run: bool,
     interrupted: bool,
     ended: bool,
+    /// Of a guest that has ended: it goes with the rest, as clearing its memory takes a while.
+    spent: Option<Store<WorkflowHost>>,
 }
 
 /// CPU time of the turn under way, in nanoseconds. Asking for it is a system call, and most turns are over long
@@ -147,7 +149,8 @@ impl WorkflowGuest {
         store.set_hostcall_fuel(limits.turn_bytes.saturating_mul(2));
         interrupt(&mut store, &shared, &cpu, limits.cpu_per_turn_ms);
         let future = Box::pin(run(component.clone(), store));
-        WorkflowGuest { future, shared, cpu, memory_bytes, has_run: false, interrupted: false, ended: false }
+        let (has_run, interrupted, ended, spent) = (false, false, false, None);
+        WorkflowGuest { future, shared, cpu, memory_bytes, has_run, interrupted, ended, spent }
     }
 
     /// Gives the guest a new turn's time and an allowance for its log.
@@ -244,7 +247,10 @@ impl WorkflowGuest {
             self.interrupted = true;
             self.cpu.interrupted();
         }
-        polled
+        polled.map(|(store, outcome)| {
+            self.spent = Some(store);
+            outcome
+        })
     }
 }
 
@@ -289,12 +295,21 @@ fn interrupt(store: &mut Store<WorkflowHost>, shared: &Arc<Mutex<Shared>>, cpu: 
     });
 }
 
-async fn run(component: WorkflowComponent, mut store: Store<WorkflowHost>) -> wasmtime::Result<Outcome> {
+/// Runs the guest to its end, and gives what is left of it.
+async fn run(
+    component: WorkflowComponent,
+    mut store: Store<WorkflowHost>,
+) -> (Store<WorkflowHost>, wasmtime::Result<Outcome>) {
+    let outcome = call(&component, &mut store).await;
+    (store, outcome)
+}
+
+async fn call(component: &WorkflowComponent, store: &mut Store<WorkflowHost>) -> wasmtime::Result<Outcome> {
     let shared = store.data().shared.clone();
     let input = lock(&shared).replay.started().input.clone();
-    let bindings = component.instantiate(&mut store).await?;
+    let bindings = component.instantiate(&mut *store).await?;
     lock(&shared).running = true;
-    let outcome = bindings.call_run(&mut store, &input).await?;
+    let outcome = bindings.call_run(&mut *store, &input).await?;
     lock(&shared).closed = true;
     Ok(outcome.map_err(convert::failure_from_guest))
 }

@@ -26,8 +26,8 @@ use crate::tokens::TokenKeys;
 use crate::workers::{self, Dispatch, Workers};
 use rehydrate_core::{Answer, Digest, EventId, Input, InstanceKey, InstanceState, Message, RunNumber};
 use rehydrate_guest::{LogLine, WorkflowGuest};
-use rehydrate_store::{InstanceRow, Store, TimerRow, UnderWay};
-use std::collections::{HashMap, VecDeque};
+use rehydrate_store::{InstanceRow, KeyMap, Store, TimerRow, UnderWay};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -169,7 +169,7 @@ pub struct Instances {
     room: Arc<Semaphore>,
     /// Places for instances that take turns.
     places: Semaphore,
-    slots: Mutex<HashMap<InstanceKey, Slot>>,
+    slots: Mutex<KeyMap<InstanceKey, Slot>>,
     tasks: AtomicUsize,
     idle: tokio::sync::Notify,
 }
@@ -224,7 +224,7 @@ impl Instances {
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<InstanceKey, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, KeyMap<InstanceKey, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

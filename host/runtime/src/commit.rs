@@ -43,7 +43,7 @@ impl Commits {
 
     /// Commits one batch; returns once it is durable, or refused. `alone`: nobody else has anything to do, so this
     /// thread may be blocked for the length of a sync.
-    pub async fn commit(&self, batch: Batch, alone: bool) -> Result<Result<(), CommitError>, RuntimeError> {
+    pub async fn commit(&self, batch: Box<Batch>, alone: bool) -> Result<Result<(), CommitError>, RuntimeError> {
         match if alone { self.committer.commit_here(&batch) } else { CommitHere::Busy } {
             CommitHere::Busy => {}
             CommitHere::Failed => return Err(stopped()),

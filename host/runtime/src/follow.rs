@@ -3,8 +3,8 @@
 //! An instance that nobody watches has no entry: the entry goes with its last watcher.
 
 use crate::api::InstanceResult;
-use rehydrate_core::InstanceKey;
-use std::collections::HashMap;
+use rehydrate_core::{InstanceKey, RunNumber};
+use rehydrate_store::KeyMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -22,10 +22,10 @@ impl Watched {
 
 /// Who watches what.
 #[derive(Clone, Default)]
-pub struct Watchers(Arc<Mutex<HashMap<InstanceKey, Watched>>>);
+pub struct Watchers(Arc<Mutex<KeyMap<InstanceKey, Watched>>>);
 
 impl Watchers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<InstanceKey, Watched>> {
+    fn lock(&self) -> MutexGuard<'_, KeyMap<InstanceKey, Watched>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,10 +111,11 @@ pub struct End {
 }
 
 impl End {
-    /// Completes with the result once a run has ended since the watch began.
-    pub async fn result(&mut self) -> Arc<InstanceResult> {
+    /// Completes with the result once that run, or one after it, has ended since the watch began.
+    pub async fn result(&mut self, from: RunNumber) -> Arc<InstanceResult> {
+        let is_meant = |ended: &Option<Arc<InstanceResult>>| ended.as_ref().is_some_and(|result| result.run >= from);
         if let Some(receiver) = &mut self.receiver
-            && let Ok(ended) = receiver.wait_for(Option::is_some).await
+            && let Ok(ended) = receiver.wait_for(is_meant).await
             && let Some(result) = ended.as_ref()
         {
             return result.clone();
@@ -130,11 +131,27 @@ impl Drop for End {
     }
 }
 
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("End").field("key", &self.entry.key).finish_non_exhaustive()
+    }
+}
+
+/// A run whose end is watched, for [`crate::Runtime::result_of`].
+#[derive(Debug)]
+pub struct WatchedRun {
+    pub(crate) id: String,
+    /// The first run whose end is meant.
+    pub(crate) run: RunNumber,
+    pub(crate) end: End,
+    /// The watch may have begun after the end.
+    pub(crate) may_have_ended: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use futures::FutureExt as _;
-    use rehydrate_core::RunNumber;
     use rehydrate_store::InstanceStateTag;
 
     const KEY: InstanceKey = InstanceKey([1; 16]);
@@ -149,9 +166,20 @@ mod tests {
         let watchers = Watchers::default();
         let (mut commits, mut end) = (watchers.watch(KEY), watchers.watch_end(KEY));
         watchers.notify(KEY);
-        assert!(commits.next().now_or_never().is_some() && end.result().now_or_never().is_none());
+        assert!(commits.next().now_or_never().is_some() && end.result(RunNumber::FIRST).now_or_never().is_none());
         watchers.notify_end(KEY, result);
-        assert_eq!(end.result().now_or_never().as_deref(), result().as_ref());
+        assert_eq!(end.result(RunNumber::FIRST).now_or_never().as_deref(), result().as_ref());
+    }
+
+    #[test]
+    fn who_waits_for_the_end_of_a_run_is_not_told_of_the_one_before() {
+        let watchers = Watchers::default();
+        let mut end = watchers.watch_end(KEY);
+        watchers.notify_end(KEY, result);
+        assert!(end.result(RunNumber(2)).now_or_never().is_none());
+        let second = || result().map(|result| InstanceResult { run: RunNumber(2), ..result });
+        watchers.notify_end(KEY, second);
+        assert_eq!(end.result(RunNumber(2)).now_or_never().as_deref(), second().as_ref());
     }
 
     #[test]

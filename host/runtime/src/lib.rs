@@ -41,7 +41,7 @@ pub use api::{
 pub use deploy_check::{CheckTotals, DeployCheck, FailingInstance, MigrateAllReply};
 pub use entities::EntityDetail;
 pub use error::{ErrorKind, RuntimeError};
-pub use follow::Changes;
+pub use follow::{Changes, WatchedRun};
 pub use retention::{Kept, KeptByOutcome, RetentionConfig};
 pub use runtime::Runtime;
 pub use schedules::{PutSchedule, ScheduleDetail};

@@ -4,7 +4,8 @@
 //! are only the first of two questions; guests are dropped if the process really uses that much as well.
 
 use rehydrate_core::InstanceKey;
-use std::collections::{BTreeMap, HashMap};
+use rehydrate_store::KeyMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const GUEST_OVERHEAD_BYTES: usize = 48 << 10;
 
 #[derive(Default)]
 struct Used {
-    by_key: HashMap<InstanceKey, (u64, usize)>,
+    by_key: KeyMap<InstanceKey, (u64, usize)>,
     by_age: BTreeMap<u64, InstanceKey>,
     next: u64,
     bytes: usize,

@@ -8,7 +8,7 @@ use crate::api::{
 use crate::catalog::{Catalog, internal};
 use crate::commit::Commits;
 use crate::error::{ErrorKind, RuntimeError};
-use crate::follow::Changes;
+use crate::follow::{Changes, End, WatchedRun};
 use crate::schedules::{self, Schedules};
 use crate::tokens::{Locator, TokenKeys};
 use crate::workers::{Outbound, Workers};
@@ -108,6 +108,26 @@ impl Runtime {
 
     /// Starts an instance, or gives the one that is there.
     pub async fn start(&self, request: StartRequest) -> Result<StartReply, RuntimeError> {
+        Ok(self.start_as(request, false).await?.0)
+    }
+
+    /// The same for whoever waits for the end: gives it to [`Runtime::result_of`].
+    pub async fn start_watched(&self, request: StartRequest) -> Result<(StartReply, WatchedRun), RuntimeError> {
+        let (reply, end) = self.start_as(request, true).await?;
+        let watched = match end.filter(|_| reply.created) {
+            Some(end) => WatchedRun { id: reply.id.clone(), run: reply.run, end, may_have_ended: false },
+            // It has been there before, and may have ended before it was watched.
+            None => self.watch_result(&reply.id),
+        };
+        Ok((reply, watched))
+    }
+
+    /// What a start came to, and the watch of its end if that is wanted: it begins before anything can have ended.
+    async fn start_as(
+        &self,
+        request: StartRequest,
+        waits_for_end: bool,
+    ) -> Result<(StartReply, Option<End>), RuntimeError> {
         self.instances.admission.admit()?;
         check_json("the input", &request.input)?;
         self.check_payload("the input", request.input.len())?;
@@ -115,7 +135,7 @@ impl Runtime {
         if let Some(idempotency_key) = &request.idempotency_key
             && let Some(reply) = self.known_start(idempotency_key, fingerprint)?
         {
-            return Ok(reply);
+            return Ok((reply, None));
         }
         let (deployment, pin) =
             self.instances.catalog.pinned_workflow(&request.workflow, request.version.as_deref())?;
@@ -133,16 +153,18 @@ impl Runtime {
             conflict: request.conflict,
             idempotency: request.idempotency_key.clone().map(|key| (key, fingerprint)),
             lineage: Lineage::default(),
+            waits_for_end,
         };
+        let end = waits_for_end.then(|| self.instances.watchers.watch_end(key));
         let (reply, answer) = oneshot::channel();
         self.instances.post(key, Post::Start(Box::new(plan), reply));
         match answered(answer).await {
             // Two requests with one key at one moment, for ids of their own: the second learns of the first.
             Err(error) if error.code == "idempotency.in-use" => {
                 let known = request.idempotency_key.map(|key| self.known_start(&key, fingerprint)).transpose()?;
-                known.flatten().ok_or(error)
+                known.flatten().ok_or(error).map(|reply| (reply, None))
             }
-            other => other,
+            other => other.map(|reply| (reply, end)),
         }
     }
 
@@ -210,18 +232,36 @@ impl Runtime {
 
     /// How an instance stands, as soon as it has ended, at the latest after `patience`.
     pub async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, RuntimeError> {
-        let mut end = self.instances.watchers.watch_end(identity::instance_key(id));
-        let (key, row) = self.row(id)?;
-        if !row.state.is_closed()
-            && let Ok(result) = tokio::time::timeout(patience, end.result()).await
-        {
-            return Ok((*result).clone());
-        }
-        let (_, row) = if row.state.is_closed() { (key, row) } else { self.row(id)? };
-        self.result_of(key, row)
+        self.result_of(&mut self.watch_result(id), patience).await
     }
 
-    fn result_of(&self, key: InstanceKey, row: InstanceRow) -> Result<InstanceResult, RuntimeError> {
+    /// Watches for the end of an instance, for [`Runtime::result_of`].
+    pub fn watch_result(&self, id: &str) -> WatchedRun {
+        let end = self.instances.watchers.watch_end(identity::instance_key(id));
+        WatchedRun { id: id.to_owned(), run: RunNumber::FIRST, end, may_have_ended: true }
+    }
+
+    /// How an instance that is watched stands, as soon as it has ended, at the latest after `patience`.
+    pub async fn result_of(
+        &self,
+        watched: &mut WatchedRun,
+        patience: Duration,
+    ) -> Result<InstanceResult, RuntimeError> {
+        let WatchedRun { id, run, end, may_have_ended } = watched;
+        if *may_have_ended {
+            let (key, row) = self.row(id)?;
+            if row.state.is_closed() {
+                return self.recorded_result(key, row);
+            }
+        }
+        if let Ok(result) = tokio::time::timeout(patience, end.result(*run)).await {
+            return Ok((*result).clone());
+        }
+        let (key, row) = self.row(id)?;
+        self.recorded_result(key, row)
+    }
+
+    fn recorded_result(&self, key: InstanceKey, row: InstanceRow) -> Result<InstanceResult, RuntimeError> {
         let outcome = if row.state.is_closed() {
             let last = load::event(&*self.instances.store, key, row.run, row.last_event)?;
             let outcome = last.and_then(|event| event.body.result());
@@ -244,7 +284,7 @@ impl Runtime {
         let Some(EventBody::InstanceStarted { input, .. }) = first.map(|event| event.body) else {
             return Err(RuntimeError::no_instance(&row.id));
         };
-        Ok((input, self.result_of(key, row.clone())?))
+        Ok((input, self.recorded_result(key, row.clone())?))
     }
 
     /// A page of the list of instances.

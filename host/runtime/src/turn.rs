@@ -45,8 +45,8 @@ pub struct Release {
 
 impl Turn {
     /// A turn of a run whose last stored event is `expected_last`; `previous` is its stored row's index.
-    pub fn new(key: InstanceKey, run: RunNumber, expected_last: EventId, previous: Option<RowIndexKeys>) -> Turn {
-        Turn {
+    pub fn new(key: InstanceKey, run: RunNumber, expected_last: EventId, previous: Option<RowIndexKeys>) -> Box<Turn> {
+        Box::new(Turn {
             key,
             run,
             expected_last,
@@ -61,7 +61,7 @@ impl Turn {
             answers: Vec::new(),
             received: Vec::new(),
             row_changed: false,
-        }
+        })
     }
 
     /// The index of the row that is stored by now.
@@ -163,8 +163,8 @@ impl Turn {
     }
 
     /// The batch, with the row as it is after the turn, and what to release once it is durable.
-    pub fn finish(mut self, row: Option<&InstanceRow>) -> (Batch, Release) {
-        let mut batch = Batch::new(self.key, self.run, self.expected_last);
+    pub fn finish(mut self: Box<Self>, row: Option<&InstanceRow>) -> (Box<Batch>, Release) {
+        let mut batch = Box::new(Batch::new(self.key, self.run, self.expected_last));
         let mut release = Release {
             notify: !self.events.is_empty() || self.row_changed,
             ended: row.is_some_and(|row| row.state.is_closed()),
@@ -215,11 +215,11 @@ impl Turn {
     fn dispatch(&mut self, op: EventId, attempt: AttemptNumber, row: &InstanceRow) -> Dispatch {
         let at = self.events.binary_search_by_key(&op, |event| event.id);
         let scheduled = at.ok().and_then(|at| match &mut self.events[at].body {
-            EventBody::ActivityScheduled { name, input, options } => Some(Scheduled {
+            EventBody::ActivityScheduled { name, input, options } => Some(Box::new(Scheduled {
                 name: std::mem::take(name),
                 input: std::mem::take(input),
                 options: std::mem::take(options),
-            }),
+            })),
             _ => None,
         });
         Dispatch { key: self.key, run: self.run, op, attempt, instance: row.id.clone(), scheduled }

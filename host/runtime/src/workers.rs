@@ -16,7 +16,8 @@ use rehydrate_core::{
     RunNumber, Timestamp,
 };
 use rehydrate_guest::{ActivityLog, ActivityRequest, BoxError, BoxFuture, HttpBody, HttpTimeouts, Level, OutboundHttp};
-use std::collections::{BTreeMap, HashMap};
+use rehydrate_store::KeyMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +42,7 @@ pub struct Dispatch {
     /// The instance's id.
     pub instance: String,
     /// What that event says; none: it must be read.
-    pub scheduled: Option<Scheduled>,
+    pub scheduled: Option<Box<Scheduled>>,
 }
 
 impl Dispatch {
@@ -89,7 +90,7 @@ pub struct Workers {
     queues: BTreeMap<String, Arc<Semaphore>>,
     default_queue: Arc<Semaphore>,
     default_start_to_close: Nanos,
-    dispatched: Mutex<HashMap<Place, Dispatched>>,
+    dispatched: Mutex<KeyMap<Place, Dispatched>>,
 }
 
 /// The way to the network that Wasm activities get.
@@ -129,7 +130,7 @@ impl Workers {
         }
     }
 
-    fn dispatched(&self) -> MutexGuard<'_, HashMap<Place, Dispatched>> {
+    fn dispatched(&self) -> MutexGuard<'_, KeyMap<Place, Dispatched>> {
         self.dispatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -236,10 +237,10 @@ async fn run_scheduled(
     }
 }
 
-fn read_scheduled(instances: &Instances, dispatch: &Dispatch) -> Result<Scheduled, RuntimeError> {
+fn read_scheduled(instances: &Instances, dispatch: &Dispatch) -> Result<Box<Scheduled>, RuntimeError> {
     let event = load::event(&*instances.store, dispatch.key, dispatch.run, dispatch.op)?;
     match event.map(|event| event.body) {
-        Some(EventBody::ActivityScheduled { name, input, options }) => Ok(Scheduled { name, input, options }),
+        Some(EventBody::ActivityScheduled { name, input, options }) => Ok(Box::new(Scheduled { name, input, options })),
         _ => Err(internal("an activity that is under way is missing from the history")),
     }
 }
@@ -248,15 +249,15 @@ fn read_scheduled(instances: &Instances, dispatch: &Dispatch) -> Result<Schedule
 async fn run_in_queue(
     instances: &Arc<Instances>,
     dispatch: Dispatch,
-    scheduled: Scheduled,
+    scheduled: Box<Scheduled>,
     cancelled: Arc<AtomicBool>,
     log: &ActivityLog,
 ) -> (Option<Timestamp>, Outcome) {
-    let Scheduled { name, input, options } = scheduled;
-    let queue = instances.workers.queue(&options);
+    let queue = instances.workers.queue(&scheduled.options);
     let place = match queue.try_acquire() {
         Ok(place) => Ok(place),
-        Err(_) => queue_up(&queue, &name, options.schedule_to_start).await,
+        // Boxed, as is all that few attempts need: the future of a usual one is to stay small.
+        Err(_) => Box::pin(queue_up(&queue, &scheduled)).await,
     };
     let place = match place {
         Ok(place) => place,
@@ -264,23 +265,28 @@ async fn run_in_queue(
     };
     let started = clock::now();
     instances.workers.started(dispatch.place(), started);
-    let limit = options.start_to_close.unwrap_or(instances.workers.default_start_to_close);
-    let running = run_with_heartbeat(instances, dispatch, &name, input, options.heartbeat, cancelled, log);
+    let limit = scheduled.options.start_to_close.unwrap_or(instances.workers.default_start_to_close);
+    let running = async {
+        match scheduled.options.heartbeat {
+            None => run(instances, &scheduled, request(dispatch, cancelled, Box::new(|| {})), log).await,
+            Some(limit) => Box::pin(run_with_heartbeat(instances, dispatch, &scheduled, limit, cancelled, log)).await,
+        }
+    };
     let outcome = match tokio::time::timeout(limit.into(), running).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(timed_out("start-to-close", &name, limit)),
+        Err(_) => Err(timed_out("start-to-close", &scheduled.name, limit)),
     };
     drop(place);
-    (Some(started), checked(instances, &name, outcome))
+    (Some(started), checked(instances, &scheduled.name, outcome))
 }
 
-async fn queue_up<'a>(queue: &'a Semaphore, name: &str, limit: Option<Nanos>) -> Result<SemaphorePermit<'a>, Failure> {
+async fn queue_up<'a>(queue: &'a Semaphore, scheduled: &Scheduled) -> Result<SemaphorePermit<'a>, Failure> {
     let closed = |_| Failure::new(FailureKind::Rejected, "host.internal", "the queue is closed").retryable();
-    match limit {
+    match scheduled.options.schedule_to_start {
         None => queue.acquire().await.map_err(closed),
         Some(limit) => match tokio::time::timeout(limit.into(), queue.acquire()).await {
             Ok(place) => place.map_err(closed),
-            Err(_) => Err(timed_out("schedule-to-start", name, limit)),
+            Err(_) => Err(timed_out("schedule-to-start", &scheduled.name, limit)),
         },
     }
 }
@@ -294,7 +300,7 @@ fn timed_out(limit_name: &str, activity: &str, limit: Nanos) -> Failure {
 /// What an attempt gave, within the limit of a payload.
 fn checked(instances: &Instances, name: &str, outcome: Outcome) -> Outcome {
     let bytes = outcome.as_ref().map_or_else(Failure::len_bytes, String::len);
-    match instances.config.limits.check_payload(&format!("what activity `{name}` gave"), bytes) {
+    match instances.config.limits.check_payload(format_args!("what activity `{name}` gave"), bytes) {
         Ok(()) => outcome,
         Err(limit) => Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string())),
     }
@@ -303,16 +309,11 @@ fn checked(instances: &Instances, name: &str, outcome: Outcome) -> Outcome {
 async fn run_with_heartbeat(
     instances: &Arc<Instances>,
     dispatch: Dispatch,
-    name: &str,
-    input: Json,
-    limit: Option<Nanos>,
+    scheduled: &Scheduled,
+    limit: Nanos,
     cancelled: Arc<AtomicBool>,
     log: &ActivityLog,
 ) -> Outcome {
-    let Some(limit) = limit else {
-        let request = request(dispatch, name, input, cancelled, Box::new(|| {}));
-        return run(instances, request, log).await;
-    };
     let began = Instant::now();
     let last_beat = Arc::new(AtomicU64::new(0));
     let beat = {
@@ -324,14 +325,14 @@ async fn run_with_heartbeat(
             let due = last_beat.load(Ordering::Relaxed).saturating_add(limit.0);
             let now = nanos_since(began);
             if now >= due {
-                return timed_out("heartbeat", name, limit);
+                return timed_out("heartbeat", &scheduled.name, limit);
             }
             tokio::time::sleep(Duration::from_nanos(due - now)).await;
         }
     };
-    let request = request(dispatch, name, input, cancelled, Box::new(beat));
+    let request = request(dispatch, cancelled, Box::new(beat));
     tokio::select! {
-        outcome = run(instances, request, log) => outcome,
+        outcome = run(instances, scheduled, request, log) => outcome,
         failure = silence => Err(failure),
     }
 }
@@ -340,17 +341,9 @@ fn nanos_since(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn request(
-    dispatch: Dispatch,
-    name: &str,
-    input: Json,
-    cancelled: Arc<AtomicBool>,
-    heartbeat: Box<dyn Fn() + Send + Sync>,
-) -> ActivityRequest {
+fn request(dispatch: Dispatch, cancelled: Arc<AtomicBool>, heartbeat: Box<dyn Fn() + Send + Sync>) -> ActivityRequest {
     let Dispatch { run, op, attempt, instance, .. } = dispatch;
     ActivityRequest {
-        name: name.to_owned(),
-        input,
         idempotency_key: identity::idempotency_key(&instance, run, op, attempt),
         instance_id: instance,
         run: run.0,
@@ -360,15 +353,26 @@ fn request(
     }
 }
 
-async fn run(instances: &Arc<Instances>, request: ActivityRequest, log: &ActivityLog) -> Outcome {
-    if request.name == HTTP_ACTIVITY {
-        return run_http_activity(&instances.workers.client, &request.input, &request.idempotency_key).await;
+async fn run(
+    instances: &Arc<Instances>,
+    scheduled: &Scheduled,
+    request: ActivityRequest,
+    log: &ActivityLog,
+) -> Outcome {
+    let Scheduled { name, input, .. } = scheduled;
+    if name == HTTP_ACTIVITY {
+        let client = &instances.workers.client;
+        return Box::pin(run_http_activity(client, input, &request.idempotency_key)).await;
     }
-    match instances.catalog.activity(&request.name).await {
-        Ok(Some(component)) => instances.catalog.activity_host().run(&component, request, log).await,
-        Ok(None) => Err(not_offered(&request.name)),
+    let component = match instances.catalog.loaded_activity(name) {
+        Some(component) => Ok(Some(component)),
+        None => Box::pin(instances.catalog.activity(name)).await,
+    };
+    match component {
+        Ok(Some(component)) => instances.catalog.activity_host().run(&component, name, input, request, log).await,
+        Ok(None) => Err(not_offered(name)),
         Err(error) => {
-            log.note(Level::Error, format!("activity `{}` could not be loaded: {error}", request.name));
+            log.note(Level::Error, format!("activity `{name}` could not be loaded: {error}"));
             Err(Failure::new(FailureKind::Rejected, error.code, error.message).retryable())
         }
     }

@@ -29,7 +29,7 @@ pub type OnFatal = Box<dyn Fn(&StoreError) + Send + Sync>;
 /// A batch to commit, and whom to tell.
 pub struct Request {
     /// The batch.
-    pub batch: Batch,
+    pub batch: Box<Batch>,
     /// Whom to tell.
     pub acknowledge: Acknowledge,
 }
@@ -175,13 +175,13 @@ impl Committer {
     }
 
     /// Puts a batch into the queue and returns; waits only while the queue is full.
-    pub fn submit(&self, batch: Batch, acknowledge: Acknowledge) -> Result<(), SubmitError> {
-        self.shared.enqueue(Request { batch, acknowledge }, true)
+    pub fn submit(&self, batch: impl Into<Box<Batch>>, acknowledge: Acknowledge) -> Result<(), SubmitError> {
+        self.shared.enqueue(Request { batch: batch.into(), acknowledge }, true)
     }
 
     /// Puts a batch into the queue if there is room.
-    pub fn try_submit(&self, batch: Batch, acknowledge: Acknowledge) -> Result<(), SubmitError> {
-        self.shared.enqueue(Request { batch, acknowledge }, false)
+    pub fn try_submit(&self, batch: impl Into<Box<Batch>>, acknowledge: Acknowledge) -> Result<(), SubmitError> {
+        self.shared.enqueue(Request { batch: batch.into(), acknowledge }, false)
     }
 
     /// Commits a batch on this thread, which it blocks meanwhile, if nothing else is to be committed.
@@ -327,7 +327,7 @@ impl Shared {
             let Some(request) = queue.requests.pop_front() else { break };
             bytes = bytes.saturating_add(more);
             queue.bytes = queue.bytes.saturating_sub(more);
-            batches.push(request.batch);
+            batches.push(*request.batch);
             acknowledgers.push(request.acknowledge);
         }
         queue.busy = true;

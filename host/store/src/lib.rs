@@ -38,7 +38,11 @@ pub use rows::{
 pub use schedules::{CatchUp, Overlap, ScheduleError, ScheduleRow, ScheduleSpec, ScheduledRun};
 
 use rehydrate_core::{Digest, EventId, InstanceKey, Json, Message, MessageId, RunNumber, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+/// A map by instances, or by things of instances. A key is part of a SHA-256, so nobody can choose many that fall into
+/// one place, and hashing it may be quick.
+pub type KeyMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A durable store of instances. Reads see everything whose commit has returned.
 pub trait Store: Send + Sync + 'static {

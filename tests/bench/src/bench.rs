@@ -3,9 +3,10 @@
 use crate::figures;
 use crate::host::{BenchHost, Places};
 use crate::limits::http::BareHttp;
+use crate::limits::parts::Parts;
 use crate::limits::store::BareStore;
 use crate::meter::Spent;
-use crate::numbers::{float, micros};
+use crate::numbers::{count, float, micros};
 use crate::record::{Limit, Record};
 use crate::report::Report;
 use anyhow::Context as _;
@@ -95,7 +96,7 @@ impl Bench {
         for (figure, value, unit) in figures {
             self.report.add(Record::new(work, probe.submitters, figure, value, unit))?;
         }
-        Ok(StoreLimits { rate: Limit::new(STORE_RATE, rate), time: Limit::new(STORE_TIME, time) })
+        Ok(StoreLimits { rate: Limit::new(STORE_RATE, rate), time: Limit::new(STORE_TIME, time), cpu: found.cpu })
     }
 
     /// Measures requests per second of HTTP with nothing behind it.
@@ -121,6 +122,29 @@ impl Bench {
             self.report.add(Record::new(work, concurrency, format!("{phase}{figure}"), value, unit))?;
         }
         Ok(())
+    }
+
+    /// Measures and writes down what a step costs in the parts alone, beside what the store alone can do.
+    pub async fn parts(
+        &mut self,
+        work: &str,
+        concurrency: usize,
+        steps: u64,
+        store: &StoreLimits,
+    ) -> anyhow::Result<()> {
+        let parts = Parts::measure(self, concurrency, steps, store.cpu).await?;
+        let at = count(concurrency);
+        let figures = [
+            ("cpu of the store", parts.store),
+            ("cpu of HTTP, both sides", parts.http),
+            ("cpu of the workflow's guest", parts.workflow),
+            ("cpu of the activity", parts.activity),
+        ];
+        for (figure, value) in figures {
+            self.report.add(Record::new(work, at, format!("{} {figure}", figures::PARTS), value, "us/step"))?;
+        }
+        let most = Record::new(work, at, figures::PARTS, parts.steps_per_second(), "steps/s");
+        self.report.add(most.beside(store.rate.clone()))
     }
 
     /// Writes down the most memory that the host ever had.
@@ -160,4 +184,6 @@ pub struct StoreLimits {
     pub rate: Limit,
     /// The time of one, in microseconds.
     pub time: Limit,
+    /// The CPU time of one, in microseconds.
+    pub cpu: f64,
 }

@@ -40,3 +40,5 @@ pub const IDLE_MEMORY: &str = "idle memory";
 pub const WAL_BYTES: &str = "wal bytes per workflow";
 /// How far the bare store's rate drifted while a work was measured: the best by the worst.
 pub const DRIFT: &str = "bare-store drift";
+/// Steps a second that the processors could take if the parts of a host were all there is to do.
+pub const PARTS: &str = "parts alone";

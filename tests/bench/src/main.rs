@@ -82,6 +82,7 @@ async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let records = bench.report.records();
     println!("Goals");
     goals::judge(records).iter().for_each(|goal| println!("  {goal}"));
+    goals::share_of_the_parts(records).iter().for_each(|note| println!("  {note}"));
     goals::drifted(records).iter().for_each(|drift| println!("  {drift}"));
     match &args.svg {
         Some(directory) => draw(&[Source { name: String::new(), records: records.to_vec() }], directory),

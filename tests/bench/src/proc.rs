@@ -32,6 +32,11 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     Ok(Usage { cpu, written: written.with_context(|| format!("/proc/{pid}/io has no write_bytes"))? })
 }
 
+/// The CPU time that this process has used.
+pub fn own_cpu() -> anyhow::Result<Duration> {
+    Ok(usage(std::process::id())?.cpu)
+}
+
 /// The memory of a process.
 pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     const KIB: u64 = 1024;

@@ -50,6 +50,15 @@ impl Wait for Pending {
         host.settle(self.id, Err(Failure::cancelled("cancelled by the workflow")));
     }
 
+    fn wait(&self) -> Outcome {
+        loop {
+            if let Some(outcome) = self.get() {
+                return outcome;
+            }
+            step(&running());
+        }
+    }
+
     fn wait_any(on: &[&Self]) -> Vec<u32> {
         loop {
             let settled = with(|host| {

@@ -46,13 +46,18 @@ pub async fn start(
     let key = idempotency_key(request.headers())?;
     let bytes = admin.body(request.into_body()).await?;
     let start: StartInstance = body::parse(&bytes)?;
-    let reply = admin.runtime.start(start.into_request(key)).await?;
-    if let Some(patience) = patience {
-        let result = admin.result(&reply.id, patience).await?;
-        if result.outcome.is_some() {
-            return Ok(Json(InstanceResult::from(&result)).into_response());
+    let request = start.into_request(key);
+    let reply = match patience {
+        None => admin.runtime.start(request).await?,
+        Some(patience) => {
+            let (reply, watched) = admin.runtime.start_watched(request).await?;
+            let result = admin.result_of(watched, patience).await?;
+            if result.outcome.is_some() {
+                return Ok(Json(InstanceResult::from(&result)).into_response());
+            }
+            reply
         }
-    }
+    };
     let started = InstanceStarted::from(reply);
     let location = [(header::LOCATION, started.status_url.clone())];
     Ok((StatusCode::ACCEPTED, location, Json(started)).into_response())

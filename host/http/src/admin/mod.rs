@@ -25,7 +25,7 @@ use axum::response::Response;
 use axum::routing::{any, get, post, put};
 use bytes::Bytes;
 use http::StatusCode;
-use rehydrate_runtime::{InstanceResult, Runtime};
+use rehydrate_runtime::{InstanceResult, Runtime, WatchedRun};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,11 +119,20 @@ impl Admin {
 
     /// How an instance stands, once it has ended, at the latest after `patience`; a host that drains does not wait.
     pub(crate) async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, Problem> {
+        self.result_of(self.runtime.watch_result(id), patience).await
+    }
+
+    /// The same of one that is watched already.
+    pub(crate) async fn result_of(
+        &self,
+        mut watched: WatchedRun,
+        patience: Duration,
+    ) -> Result<InstanceResult, Problem> {
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
-            result = self.runtime.result(id, patience) => Ok(result?),
-            () = draining.begun() => Ok(self.runtime.result(id, Duration::ZERO).await?),
+            result = self.runtime.result_of(&mut watched, patience) => Ok(result?),
+            () = draining.begun() => Ok(self.runtime.result_of(&mut watched, Duration::ZERO).await?),
         }
     }
 }

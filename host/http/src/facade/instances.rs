@@ -117,13 +117,17 @@ impl Facade {
             conflict: ConflictPolicy::Refuse,
             ..StartRequest::default()
         };
-        let started = self.runtime().start(request).await.map_err(|error| match error.kind {
+        let refused = |error: RuntimeError| match error.kind {
             ErrorKind::NotFound => Refusal::bad(error.message),
             ErrorKind::Conflict => Refusal::new(StatusCode::CONFLICT, still_runs(id.unwrap_or_default())),
             _ => Refusal::from(error),
-        })?;
-        let Some(patience) = patience else { return Ok(accepted(&started.id, &asked)) };
-        let result = self.0.result(&started.id, patience).await?;
+        };
+        let Some(patience) = patience else {
+            let started = self.runtime().start(request).await.map_err(refused)?;
+            return Ok(accepted(&started.id, &asked));
+        };
+        let (started, watched) = self.runtime().start_watched(request).await.map_err(refused)?;
+        let result = self.0.result_of(watched, patience).await?;
         match &result.outcome {
             None => Ok(accepted(&started.id, &asked)),
             Some(Ok(output)) => Ok(Json(show::json(output)).into_response()),

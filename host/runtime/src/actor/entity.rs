@@ -223,7 +223,7 @@ impl Instances {
         let EntityWork { key, row, existed, values, changed, send, log, replies, messages, .. } = work;
         // With nothing to keep and nobody to wait for it is no more.
         let is_empty = values.is_empty() && row.lock.is_none() && row.waiting.is_empty();
-        let mut batch = Batch::new(key, RunNumber(0), EventId::NONE);
+        let mut batch = Box::new(Batch::new(key, RunNumber(0), EventId::NONE));
         if existed || !is_empty {
             let id = row.id.clone();
             batch.entity =

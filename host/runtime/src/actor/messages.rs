@@ -114,6 +114,7 @@ impl Instances {
             conflict: ConflictPolicy::Refuse,
             idempotency: None,
             lineage: Lineage { parent: parent.clone(), depth: *depth, ..Lineage::default() },
+            waits_for_end: false,
         })
     }
 

@@ -30,8 +30,12 @@ impl Work {
 impl Instances {
     /// Makes the end of the run and the begin of the next one durable as one. The new run's guest takes its first turn
     /// behind what is in the mailbox by now: a workflow that continues for ever can still be reached.
-    pub(super) async fn continue_run(self: &Arc<Self>, key: InstanceKey, work: Work) -> Result<Work, RuntimeError> {
-        let Work { mut resident, turn, told, failed, .. } = work;
+    pub(super) async fn continue_run(
+        self: &Arc<Self>,
+        key: InstanceKey,
+        work: Box<Work>,
+    ) -> Result<Box<Work>, RuntimeError> {
+        let Work { mut resident, turn, told, failed, .. } = *work;
         let next = match failed {
             Some(error) => Err(error),
             None => self.first_events(key, &resident, &turn),
@@ -110,7 +114,7 @@ impl Instances {
         self: &Arc<Self>,
         key: InstanceKey,
         resident: &mut Resident,
-        mut turn: Turn,
+        mut turn: Box<Turn>,
         next: NextRun,
     ) -> Result<(Box<Resident>, Vec<Event>), RuntimeError> {
         let NextRun { row, bodies, _pin } = next;
@@ -134,7 +138,7 @@ impl Instances {
         let (mut batch, release) = turn.finish(Some(&resident.row));
         // The instance's row is that of its new run.
         batch.row = None;
-        batch.then = Some(Box::new(then));
+        batch.then = Some(then);
         self.commit_batch(batch).await?;
         next.stored = Some(next.row.index_keys());
         next.stored_last = next.state.last;
@@ -152,21 +156,19 @@ impl Instances {
         reason: &str,
         reply: Reply<()>,
     ) -> Option<Box<Resident>> {
-        let begun = self.rewound(key, reason);
-        let (resident, turn, events) = match begun {
-            Ok(begun) => begun,
+        let mut work = match self.rewound(key, reason) {
+            Ok(work) => work,
             Err(error) => {
                 drop(reply.send(Err(error)));
                 return None;
             }
         };
-        let mut work = Work::new(resident, turn, events);
         work.told.push(super::process::Told::Done(reply));
         self.run_guest(key, &mut work).await;
         self.try_commit(key, work).await.0
     }
 
-    fn rewound(&self, key: InstanceKey, reason: &str) -> Result<(Box<Resident>, Turn, Vec<Event>), RuntimeError> {
+    fn rewound(&self, key: InstanceKey, reason: &str) -> Result<Box<Work>, RuntimeError> {
         let row = self.store.instance(key)?.ok_or_else(|| RuntimeError::no_instance("(unknown)"))?;
         let refused = |code, message: String| RuntimeError::new(ErrorKind::Conflict, code, message);
         if !row.state.is_closed() {
@@ -207,7 +209,7 @@ impl Instances {
             custom_status: state.custom_status.clone(),
             ..row
         };
-        Ok((new_run(row, state, stored), turn, events))
+        Ok(Work::new(new_run(row, state, stored), turn, events))
     }
 }
 

@@ -21,6 +21,7 @@ use rehydrate_core::{
 };
 use rehydrate_guest::{LogLine, Step, Stopped, WorkflowGuest};
 use rehydrate_store::{InstanceRow, InstanceStateTag, LogLine as StoredLine, Problem, TimerRow, UnderWay};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,7 +42,7 @@ const SLICES_BEFORE_EARLY_COMMIT: u32 = 5;
 /// Who is told what once the turn is durable.
 pub(super) enum Told {
     Answer(Reply<Answer>, Answer),
-    Started(Reply<StartReply>, StartReply),
+    Started { reply: Reply<StartReply>, started: StartReply, is_awaited: bool },
     Done(Reply<()>),
     Timer(TimerRow, bool),
     Message(Box<Message>),
@@ -50,15 +51,15 @@ pub(super) enum Told {
 impl Told {
     /// Whether somebody waits for the answer.
     fn is_awaited(&self) -> bool {
-        !matches!(self, Told::Timer(..) | Told::Message(_))
+        !matches!(self, Told::Timer(..) | Told::Message(_) | Told::Started { is_awaited: false, .. })
     }
 
     pub(super) fn tell(self, instances: &Arc<Instances>, failed: Option<&RuntimeError>) {
         match (self, failed) {
             (Told::Answer(reply, answer), None) => drop(reply.send(Ok(answer))),
             (Told::Answer(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
-            (Told::Started(reply, started), None) => drop(reply.send(Ok(started))),
-            (Told::Started(reply, _), Some(error)) => drop(reply.send(Err(error.clone()))),
+            (Told::Started { reply, started, .. }, None) => drop(reply.send(Ok(started))),
+            (Told::Started { reply, .. }, Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Done(reply), None) => drop(reply.send(Ok(()))),
             (Told::Done(reply), Some(error)) => drop(reply.send(Err(error.clone()))),
             (Told::Timer(row, dropped), None) => instances.timers.done(&row, dropped),
@@ -69,14 +70,16 @@ impl Told {
     }
 }
 
-/// One turn under way.
+/// One turn under way. It is handed on from future to future, and so in boxes.
 pub(super) struct Work {
     pub(super) resident: Box<Resident>,
-    pub(super) turn: Turn,
+    pub(super) turn: Box<Turn>,
     pub(super) told: Vec<Told>,
     /// While the guest is not there, all events of the run: it is made from them if it is needed, and then
     /// they are gone.
     events: Vec<Event>,
+    /// The guest of a run that it has ended: it goes after everybody was told, as clearing its memory takes a while.
+    spent: Option<LiveGuest>,
     /// An early commit failed: nothing more may be committed or told.
     pub(super) failed: Option<RuntimeError>,
     retry: bool,
@@ -161,7 +164,7 @@ impl Instances {
         self.commit(key, work).await
     }
 
-    fn begin(&self, key: InstanceKey, resident: Option<Box<Resident>>) -> Result<Option<Work>, RuntimeError> {
+    fn begin(&self, key: InstanceKey, resident: Option<Box<Resident>>) -> Result<Option<Box<Work>>, RuntimeError> {
         // Without its guest an instance is loaded anew: a guest is made from all events, and they are not kept.
         let (resident, events) = match resident.filter(|resident| resident.guest.is_some()) {
             Some(resident) => (resident, Vec::new()),
@@ -179,7 +182,7 @@ impl Instances {
         self: &Arc<Self>,
         key: InstanceKey,
         resident: Box<Resident>,
-        turn: Turn,
+        turn: Box<Turn>,
         first: Event,
         told: Option<Told>,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
@@ -200,7 +203,8 @@ impl Instances {
         }
         let mut live = match work.resident.guest.take() {
             Some(live) => live,
-            None => match self.rehydrate(key, work).await {
+            // Boxed, as is an early commit: most turns need neither.
+            None => match Box::pin(self.rehydrate(key, work)).await {
                 Ok(live) => live,
                 Err(error) => return self.host_fault(key, work, error.to_string()),
             },
@@ -215,7 +219,7 @@ impl Instances {
             }
             slices += 1;
             if slices == SLICES_BEFORE_EARLY_COMMIT {
-                self.commit_early(key, work).await;
+                Box::pin(self.commit_early(key, work)).await;
             }
         };
         work.turn.log(stored_lines(live.guest.take_log()));
@@ -231,7 +235,7 @@ impl Instances {
         }
         match step {
             Step::Waiting | Step::Yielded => work.resident.guest = Some(live),
-            Step::Returned => {}
+            Step::Returned => work.spent = Some(live),
             Step::Stopped(Stopped::Failed(failure)) => {
                 drop(live);
                 let event = work.resident.state.next_event(EventBody::InstanceStopped { failure }, clock::now());
@@ -297,14 +301,14 @@ impl Instances {
         }
     }
 
-    async fn commit(self: &Arc<Self>, key: InstanceKey, work: Work) -> Option<Box<Resident>> {
+    async fn commit(self: &Arc<Self>, key: InstanceKey, work: Box<Work>) -> Option<Box<Resident>> {
         self.try_commit(key, work).await.0
     }
 
     pub(super) async fn try_commit(
         self: &Arc<Self>,
         key: InstanceKey,
-        work: Work,
+        work: Box<Work>,
     ) -> (Option<Box<Resident>>, Result<(), RuntimeError>) {
         if work.is_continued() {
             return match Box::pin(self.continue_run(key, work)).await {
@@ -312,7 +316,7 @@ impl Instances {
                 Err(error) => (None, Err(error)),
             };
         }
-        let Work { mut resident, turn, told, retry, failed, .. } = work;
+        let Work { mut resident, turn, told, retry, failed, spent, .. } = *work;
         let committed = match failed {
             Some(error) => Err(error),
             None => self.commit_turn(key, &mut resident, turn, false).await,
@@ -324,10 +328,11 @@ impl Instances {
         }
         let is_awaited = told.iter().any(Told::is_awaited);
         told.into_iter().for_each(|told| told.tell(self, None));
-        if is_awaited {
+        if is_awaited || (spent.is_some() && self.is_alone()) {
             // Who is told may be next on this very thread, which the next step of this instance would block.
             tokio::task::yield_now().await;
         }
+        drop(spent);
         if retry {
             self.try_again(key);
         }
@@ -339,7 +344,7 @@ impl Instances {
         self: &Arc<Self>,
         key: InstanceKey,
         resident: &mut Resident,
-        mut turn: Turn,
+        mut turn: Box<Turn>,
         owed: bool,
     ) -> Result<(), RuntimeError> {
         if resident.describe() {
@@ -375,8 +380,8 @@ impl Instances {
     }
 
     /// Makes a batch durable.
-    pub(super) async fn commit_batch(&self, batch: rehydrate_store::Batch) -> Result<(), RuntimeError> {
-        let commit = self.commits.commit(batch, self.is_alone());
+    pub(super) async fn commit_batch(&self, batch: Box<rehydrate_store::Batch>) -> Result<(), RuntimeError> {
+        let commit = pin!(self.commits.commit(batch, self.is_alone()));
         let committed = if self.commits.is_slow() { self.without_place(commit).await } else { commit.await };
         committed?.map_err(commit_refused)?;
         self.counters.turns.fetch_add(1, Ordering::Relaxed);
@@ -419,8 +424,9 @@ impl Instances {
 }
 
 impl Work {
-    pub(super) fn new(resident: Box<Resident>, turn: Turn, events: Vec<Event>) -> Work {
-        Work { resident, turn, told: Vec::new(), events, failed: None, retry: false, pins: Vec::new() }
+    pub(super) fn new(resident: Box<Resident>, turn: Box<Turn>, events: Vec<Event>) -> Box<Work> {
+        let (told, pins) = (Vec::new(), Vec::new());
+        Box::new(Work { resident, turn, told, events, spent: None, failed: None, retry: false, pins })
     }
 
     /// The run that an input for this run names: the URLs of callbacks name the one whose history it has taken over.

@@ -51,7 +51,7 @@ impl Instances {
         let last = self.store.last_event(key, row.run)?.map_or(EventId::NONE, |(id, _)| id);
         let previous = Some(row.index_keys()).filter(|_| purge == Purge::Instance);
         let batch = Batch { purge: Some(purge), previous, ..Batch::new(key, row.run, last) };
-        self.commits.commit(batch, self.is_alone()).await?.map_err(commit_refused)
+        self.commits.commit(Box::new(batch), self.is_alone()).await?.map_err(commit_refused)
     }
 }
 

@@ -41,6 +41,8 @@ pub struct StartPlan {
     pub idempotency: Option<(String, Digest)>,
     /// Where the run comes from.
     pub lineage: Lineage,
+    /// Whoever asked waits for the end of the run, and is in no hurry to learn that it has begun.
+    pub waits_for_end: bool,
 }
 
 /// Who wants an instance to be started.
@@ -186,7 +188,8 @@ impl Instances {
         let resident = new_run(row, state, stored);
         let told = match starter {
             Starter::Request(reply) => {
-                Told::Started(reply, StartReply { id: plan.id, run, version: plan.version, created: true })
+                let started = StartReply { id: plan.id, run, version: plan.version, created: true };
+                Told::Started { reply, started, is_awaited: !plan.waits_for_end }
             }
             Starter::Message(message) => {
                 // Whoever waits for a child waits for its end; whoever started another is told that it began.

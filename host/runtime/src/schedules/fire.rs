@@ -192,7 +192,7 @@ async fn ended(runtime: Runtime, schedules: Arc<Schedules>, name: String, runs: 
         let mut end = runtime.watch_end(&run.instance);
         // It is watched first, so that an end between the two is not missed. What can't be read is seen by the look.
         if block_in_place(|| goes_on(runtime.store(), &run)).unwrap_or(false) {
-            end.result().await;
+            end.result(RunNumber::FIRST).await;
         }
     }
     schedules.look_now(&name);

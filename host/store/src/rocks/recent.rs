@@ -4,13 +4,13 @@
 //! run that is known here needs no look into the database. It must hold only what is durable, and never more
 //! than a bounded number of runs.
 
+use crate::KeyMap;
 use rehydrate_core::{EventId, InstanceKey, RunNumber};
-use std::collections::HashMap;
 
 /// Runs in one generation; there are at most two.
 const GENERATION_MAX: usize = 32 << 10;
 
-type Runs = HashMap<(InstanceKey, RunNumber), EventId>;
+type Runs = KeyMap<(InstanceKey, RunNumber), EventId>;
 
 /// Runs by age, in two generations: the old one goes as a whole when the new one is full.
 #[derive(Default)]

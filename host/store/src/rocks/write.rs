@@ -9,6 +9,7 @@ use super::open::{META_DEPLOYMENTS, META_SEQUENCE};
 use super::recent::RecentRuns;
 use super::settings::{self, Family};
 use super::{LogHead, RocksStore, WriteState};
+use crate::KeyMap;
 use crate::codec::encode;
 use crate::entities::EntityChange;
 use crate::error::{CommitError, StoreError};
@@ -29,9 +30,9 @@ struct Group<'a> {
     store: &'a RocksStore,
     recent: &'a RecentRuns,
     write: WriteBatch,
-    last_events: HashMap<(InstanceKey, RunNumber), EventId>,
+    last_events: KeyMap<(InstanceKey, RunNumber), EventId>,
     dedup: HashMap<Vec<u8>, DedupRow>,
-    logs: HashMap<(InstanceKey, RunNumber), PendingLog>,
+    logs: KeyMap<(InstanceKey, RunNumber), PendingLog>,
     purged: purge::Purged,
 }
 
@@ -48,9 +49,9 @@ impl RocksStore {
             store: self,
             recent: &state.recent,
             write: WriteBatch::default(),
-            last_events: HashMap::new(),
+            last_events: KeyMap::default(),
             dedup: HashMap::new(),
-            logs: HashMap::new(),
+            logs: KeyMap::default(),
             purged: purge::Purged::default(),
         };
         let mut results = Vec::with_capacity(batches.len());

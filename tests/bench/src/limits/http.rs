@@ -2,7 +2,8 @@
 
 use crate::client::Conn;
 use crate::load;
-use crate::numbers::{Sorted, count, per_second};
+use crate::numbers::{Sorted, count, micros, per_one, per_second};
+use crate::proc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -27,7 +28,7 @@ const ANSWER: &str = r#"{"id":"w1-512-0000001","run":1,"version":"1","created":t
 /// The server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct BareHttp {
-    _server: Server,
+    server: Server,
     address: SocketAddr,
 }
 
@@ -37,7 +38,7 @@ impl BareHttp {
         let this = std::env::current_exe().context("a running program has a path")?;
         let server = Server::start(&this, ["bare-http-server"], &directory.join("bare-http.log"));
         let address = server.line(LISTENS).parse().context("the bare server says where it listens")?;
-        Ok(BareHttp { _server: server, address })
+        Ok(BareHttp { server, address })
     }
 
     /// Requests answered in a second, with that many connections.
@@ -45,6 +46,14 @@ impl BareHttp {
         let mut conns = Conn::open_many(self.address, concurrency).await?;
         let window = load::for_a_while(&mut conns, length / 5, length, request, async || Ok(())).await?;
         Ok(per_second(count(window.times.len()), window.length))
+    }
+
+    /// Microseconds of CPU time of a request and its answer, on both sides together, with that many connections.
+    pub async fn cpu_per_request(&self, concurrency: usize, length: Duration) -> anyhow::Result<f64> {
+        let mut conns = Conn::open_many(self.address, concurrency).await?;
+        let cpu = async || anyhow::Ok(proc::usage(self.server.pid())?.cpu + proc::own_cpu()?);
+        let window = load::for_a_while(&mut conns, length / 5, length, request, cpu).await?;
+        Ok(per_one(micros(window.after.saturating_sub(window.before)), count(window.times.len())))
     }
 
     /// The median time of a request and its answer while there are no others.

@@ -63,6 +63,17 @@ impl Replayer {
         Ok(BareReplay { events, time: times / done })
     }
 
+    /// Replays a history of that many steps again and again for `length`; how often.
+    pub fn replay_for(&self, steps: u64, length: Duration) -> anyhow::Result<u64> {
+        let history = self.history(steps)?;
+        let (begun, mut replays) = (Instant::now(), 0);
+        while begun.elapsed() < length {
+            self.replay(&history)?;
+            replays += 1;
+        }
+        Ok(replays)
+    }
+
     /// Makes a history of that many steps and replays it so often.
     pub fn repeat(&self, steps: u64, times: usize) -> anyhow::Result<()> {
         let history = self.history(steps)?;

@@ -4,7 +4,8 @@
 //! the next activity, as the events that the host would write. One thread makes all batches; the commit thread
 //! is the store's own.
 
-use crate::numbers::{Sorted, count, per_second};
+use crate::numbers::{Sorted, count, micros, per_one, per_second};
+use crate::proc::own_cpu;
 use anyhow::{Context as _, anyhow};
 use rehydrate_core::{ActivityOptions, AttemptNumber, Event, EventBody, EventId, InstanceKey, RunNumber, Timestamp};
 use rehydrate_store::{Batch, Committer, CommitterOptions, CommitterStats, RocksStore, StoreError, StoreOptions};
@@ -26,6 +27,8 @@ pub struct Found {
     pub p99: Duration,
     /// Bytes of a batch, as the host counts them.
     pub batch_bytes: u64,
+    /// Microseconds of CPU time of a batch: making it, handing it over, making it durable.
+    pub cpu: f64,
     /// The best of the measurements by the worst: how far the machine drifted between them.
     pub drift: f64,
 }
@@ -48,6 +51,7 @@ pub struct BareStore {
     told: Receiver<usize>,
     times: Vec<Duration>,
     took: Duration,
+    cpu: Duration,
     rates: Vec<f64>,
     counted: CommitterStats,
 }
@@ -74,6 +78,7 @@ impl BareStore {
             told,
             times: Vec::new(),
             took: Duration::ZERO,
+            cpu: Duration::ZERO,
             rates: Vec::new(),
             counted: CommitterStats::default(),
         })
@@ -83,10 +88,11 @@ impl BareStore {
     pub fn measure(&mut self, length: Duration) -> anyhow::Result<()> {
         (0..self.runs.len()).try_for_each(|index| self.submit(index))?;
         self.keep_going(length / 5)?;
-        let before = self.committer.stats();
+        let (before, cpu_before) = (self.committer.stats(), own_cpu()?);
         let begun = Instant::now();
         let times = self.keep_going(length)?;
         let (took, after) = (begun.elapsed(), self.committer.stats());
+        self.cpu += own_cpu()?.saturating_sub(cpu_before);
         (0..self.runs.len()).try_for_each(|_| self.next_durable().map(drop))?;
         self.rates.push(per_second(count(times.len()), took));
         self.times.extend(times);
@@ -107,6 +113,7 @@ impl BareStore {
             syncs_per_second: per_second(self.counted.commits, self.took),
             p50: times.percentile(50).unwrap_or_default(),
             p99: times.percentile(99).unwrap_or_default(),
+            cpu: per_one(micros(self.cpu), count(self.times.len())),
             batch_bytes: self.counted.bytes.checked_div(self.counted.batches).unwrap_or(0),
             drift: best / worst,
         }

@@ -56,11 +56,13 @@ async fn at(bench: &mut Bench, host: &BenchHost, concurrency: usize) -> anyhow::
     let limits = bench.store_limits(WORK, store)?;
 
     let (steps, times) = (per_second(done * STEPS, took), Sorted::new(times));
-    bench.report.add(Record::new(WORK, clients, figures::THROUGHPUT, steps, "steps/s").beside(limits.rate))?;
+    bench.report.add(Record::new(WORK, clients, figures::THROUGHPUT, steps, "steps/s").beside(limits.rate.clone()))?;
     for (figure, percent) in [(figures::P50, 50), (figures::P99, 99)] {
         let time = times.percentile(percent).map_or(0.0, micros);
         bench.report.add(Record::new(WORK, clients, figure, time, "us").beside(limits.time.clone()))?;
     }
     bench.cost(WORK, clients, "", &spent, done)?;
-    bench.peak_memory(WORK, clients, host)
+    bench.peak_memory(WORK, clients, host)?;
+    // One client does not keep the processors busy.
+    if concurrency > 1 { bench.parts(WORK, concurrency, STEPS, &limits).await } else { Ok(()) }
 }

@@ -206,6 +206,35 @@ async fn a_start_that_waits_answers_with_the_result() {
 }
 
 #[tokio::test]
+async fn a_start_that_waits_is_told_of_its_own_run_or_of_the_one_that_is_there() {
+    let client = Host::shared().await.client();
+    let id = fresh_id("own-run");
+    let waiting = async |input: Value, policy: &str| {
+        let request = json!({ "workflow": GUESTS, "id": id, "input": input, "conflict_policy": policy });
+        client.post("/v1/instances?wait_seconds=30", &request).await
+    };
+    client.start(GUESTS, &id, &wait()).await.expect(202);
+    // The end of the first run, which this one puts an end to, is not what is waited for.
+    let second = waiting(echo(7), "terminate").await.expect(200).body;
+    assert_eq!((&second["run"], &second["state"], &second["output"]), (&json!(2), &json!("completed"), &json!(7)));
+    client.start(GUESTS, &id, &wait()).await.expect(202);
+    assert_eq!(waiting(echo(8), "refuse").await.status, 409);
+    let (joined, _) = tokio::join!(waiting(echo(8), "use-existing"), async {
+        client.waiting(&id, "signal").await;
+        client.signal(&id, "go", &json!(1)).await.expect(202)
+    });
+    let joined = joined.expect(200).body;
+    assert_eq!((&joined["run"], &joined["output"]), (&json!(3), &json!([1])));
+    // What was started under this key has ended long since.
+    let request = json!({ "workflow": GUESTS, "input": echo(9) });
+    let keyed = || client.admin(Method::POST, "/v1/instances?wait_seconds=30").header("idempotency-key", &id);
+    for _ in 0..2 {
+        let ended = answer(keyed().json(&request)).await.expect(200).body;
+        assert_eq!((&ended["run"], &ended["output"]), (&json!(1), &json!(9)));
+    }
+}
+
+#[tokio::test]
 async fn a_result_is_waited_for_and_until_then_the_answer_is_202() {
     let client = Host::shared().await.client();
     let started = client.post("/v1/instances?wait_seconds=0.05", &json!({ "workflow": GUESTS, "input": wait() })).await;

@@ -6,12 +6,12 @@
 
 use super::super::settings::Family;
 use super::Group;
+use crate::KeyMap;
 use crate::error::StoreError;
 use crate::keys;
 use crate::rows::{Batch, InstanceRow, Purge};
 use rehydrate_core::{InstanceKey, RunNumber};
 use rocksdb::ReadOptions;
-use std::collections::HashMap;
 
 /// Keys of one family that are dropped one by one, at most.
 const POINT_DELETES_MAX: usize = 512;
@@ -19,7 +19,7 @@ const POINT_DELETES_MAX: usize = 512;
 /// What the batches of a commit have purged so far, with the first run of each instance that is not: the database still
 /// has it.
 #[derive(Default)]
-pub(super) struct Purged(HashMap<InstanceKey, RunNumber>);
+pub(super) struct Purged(KeyMap<InstanceKey, RunNumber>);
 
 impl Purged {
     /// Whether that run was there before, and is not any more.
