@@ -48,8 +48,10 @@ impl Commits {
             CommitHere::Busy => {}
             CommitHere::Failed => return Err(stopped()),
             CommitHere::Committed(result) => {
-                // Whether somebody has come meanwhile is seen at the latest after some syncs.
-                if self.here.fetch_add(1, Ordering::Relaxed).is_multiple_of(BLOCKED_IN_A_ROW_MAX) {
+                // Whether somebody has come meanwhile, or waits for this very thread, is seen at the latest after some
+                // syncs, and at once when the disk is slow.
+                let many = self.here.fetch_add(1, Ordering::Relaxed).is_multiple_of(BLOCKED_IN_A_ROW_MAX);
+                if many || self.is_slow() {
                     tokio::task::yield_now().await;
                 }
                 return Ok(result);
