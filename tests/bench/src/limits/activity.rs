@@ -1,12 +1,12 @@
 //! Bare activities: a component called again and again on one thread, with no runtime and no store around it.
 
 use crate::host::Places;
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use futures::executor::block_on;
 use rehydrate_core::Limits;
 use rehydrate_guest::{
-    ActivityComponent, ActivityHost, ActivityLog, ActivityRequest, BoxError, BoxFuture, Component, GuestEngine,
-    GuestSettings, HttpBody, HttpTimeouts, OutboundHttp,
+    ActivityComponent, ActivityHost, ActivityLog, ActivityRequest, BoxError, BoxFuture, Component, HttpBody,
+    HttpTimeouts, OutboundHttp,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -19,20 +19,15 @@ const CALLS: u64 = 1_000;
 pub struct Caller {
     component: ActivityComponent,
     host: ActivityHost,
-    // The engine's clock of slices runs as long as it is there.
-    _engine: GuestEngine,
 }
 
 impl Caller {
     /// Compiles the component; what was compiled is kept in `directory`.
     pub fn new(places: &Places, directory: &Path) -> anyhow::Result<Caller> {
-        let bytes = std::fs::read(&places.activities).context("the activities' component can be read")?;
         let limits = Limits::default();
-        let settings = GuestSettings { guests_max: 4, limits: limits.clone(), cache_dir: directory.join("compiled") };
-        let engine = GuestEngine::new(&settings).context("the engine starts")?;
-        let (component, _) = engine.load(&bytes).context("the activities' component loads")?;
+        let component = super::load(&places.activities, directory, &limits)?;
         let Component::Activity(component) = component else { bail!("the activities' component offers none") };
-        Ok(Caller { component, host: ActivityHost::new(Arc::new(NoNetwork), limits), _engine: engine })
+        Ok(Caller { component, host: ActivityHost::new(Arc::new(NoNetwork), limits) })
     }
 
     /// Calls it for `length`; how often.

@@ -5,7 +5,7 @@ use crate::numbers::{float, per_second};
 use anyhow::{Context as _, bail};
 use rehydrate_core::replay::CallbackOrigin;
 use rehydrate_core::{AttemptNumber, Event, EventBody, EventId, Limits, Replay, RunNumber, Timestamp};
-use rehydrate_guest::{CallbackUrls, Component, GuestEngine, GuestSettings, Step, WorkflowComponent, WorkflowGuest};
+use rehydrate_guest::{CallbackUrls, Component, Step, WorkflowComponent, WorkflowGuest};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,11 +41,8 @@ pub struct Replayer {
 impl Replayer {
     /// Compiles the component; what was compiled is kept in `directory`.
     pub fn new(places: &Places, directory: &Path) -> anyhow::Result<Replayer> {
-        let bytes = std::fs::read(&places.workflow).context("the workflow's component can be read")?;
         let limits = Limits::default();
-        let settings = GuestSettings { guests_max: 4, limits: limits.clone(), cache_dir: directory.join("compiled") };
-        let engine = GuestEngine::new(&settings).context("the engine starts")?;
-        let (component, _) = engine.load(&bytes).context("the workflow's component loads")?;
+        let component = super::load(&places.workflow, directory, &limits)?;
         let Component::Workflow(component) = component else { bail!("the workflow's component is no workflow") };
         Ok(Replayer { component, limits, now: Timestamp(1_700_000_000_000_000_000) })
     }
