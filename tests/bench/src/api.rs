@@ -82,7 +82,7 @@ fn time<'de, D: serde::Deserializer<'de>>(from: D) -> Result<jiff::Timestamp, D:
 pub async fn deploy(conn: &mut Conn, name: &str, file: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(file).with_context(|| format!("can't read {}", file.display()))?;
     let path = format!("/v1/components/{name}/1");
-    let answer = conn.send(Method::PUT, &path, bytes.into()).await?;
+    let answer = conn.send(&Method::PUT, &path, &bytes).await?;
     answer.expect(201, &format!("deploying {}", file.display())).map(drop)
 }
 
