@@ -7,7 +7,7 @@ use crate::entity_ref::{EntityId, EntityRef, Lock};
 use crate::failure::Failure;
 use crate::host::{self, CallbackHandle, Info, Level};
 use crate::http_call::{HttpRequest, HttpResponse};
-use crate::operation::{All, Callback, HostReactor, Operation, Timeout, What, encode, start_timer};
+use crate::operation::{All, Callback, HostReactor, Operation, Timeout, encode, start_timer};
 use crate::reactor::{Reactor, Stalled};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -101,7 +101,7 @@ impl Context {
     /// The payload of the next signal of that name. Signals wait in order until they are taken; dropping this
     /// before its payload was read gives the signal back.
     pub fn signal<T>(&self, name: &str) -> Operation<T> {
-        Operation::open(&self.reactor, What::Payload(name.to_owned()), host::next_signal(name))
+        Operation::signal(&self.reactor, name)
     }
 
     /// A child workflow with that input; `T` is what its output is read as. See [`ChildCall`].

@@ -73,11 +73,12 @@ enum State {
 
 impl<T> Operation<T> {
     pub(crate) fn open(reactor: &HostReactor, what: What, pending: Pending) -> Operation<T> {
-        let single = match what {
-            What::Payload(_) => Single::signal(reactor, pending),
-            _ => Single::begun(reactor, pending),
-        };
-        Operation { what, state: State::Open(single), output: PhantomData }
+        Operation { what, state: State::Open(Single::begun(reactor, pending)), output: PhantomData }
+    }
+
+    pub(crate) fn signal(reactor: &HostReactor, name: &str) -> Operation<T> {
+        let single = Single::signal(reactor, host::next_signal(name));
+        Operation { what: What::Payload(name.to_owned()), state: State::Open(single), output: PhantomData }
     }
 
     /// What has begun, or could not because its input could not be written.

@@ -194,7 +194,9 @@ impl<P: Wait> Single<P> {
         }
         self.waiter.outcome.take().or_else(|| {
             let outcome = self.waiter.rest().first()?.get();
-            self.waiter.open_after.set(waits);
+            if outcome.is_none() {
+                self.waiter.open_after.set(waits);
+            }
             outcome
         })
     }

@@ -341,19 +341,9 @@ impl ActivityHost {
     }
 
     fn checked(&self, name: &str, outcome: Outcome) -> Outcome {
-        let (part, bytes) = match &outcome {
-            Ok(output) => ("output", output.len()),
-            Err(failure) => ("failure", failure.len_bytes()),
-        };
+        let part = if outcome.is_ok() { "output" } else { "failure" };
         let what = format_args!("the {part} of activity `{name}`");
-        if let Err(limit) = self.limits.check_payload(what, bytes) {
-            return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
-        }
-        if let Ok(output) = &outcome {
-            convert::check_json(what, output)
-                .map_err(|text| Failure::new(FailureKind::Rejected, "activity.invalid-json", text))?;
-        }
-        outcome
+        convert::checked_outcome(&self.limits, what, "activity.invalid-json", outcome)
     }
 }
 

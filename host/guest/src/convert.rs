@@ -2,7 +2,9 @@
 
 use crate::bindings::workflow::rehydrate::workflow::{children, types};
 use crate::log::Level;
-use rehydrate_core::{ActivityOptions, ChildOptions, Failure, FailureKind, Nanos, ParentClose, RetryPolicy, Timestamp};
+use rehydrate_core::{
+    ActivityOptions, ChildOptions, Failure, FailureKind, Limits, Nanos, Outcome, ParentClose, RetryPolicy, Timestamp,
+};
 use std::fmt::Display;
 
 /// Whether a text is JSON.
@@ -10,6 +12,19 @@ pub fn check_json(what: impl Display, text: &str) -> Result<(), String> {
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map(drop)
         .map_err(|error| format!("{what} is not JSON: {error}; pass UTF-8 JSON text"))
+}
+
+/// What an activity or an operation gave, if it is within the limit of a payload and JSON; else a failure, of the code
+/// `invalid_json` if it is none.
+pub fn checked_outcome(limits: &Limits, what: impl Display + Copy, invalid_json: &str, outcome: Outcome) -> Outcome {
+    let bytes = outcome.as_ref().map_or_else(Failure::len_bytes, String::len);
+    if let Err(limit) = limits.check_payload(what, bytes) {
+        return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
+    }
+    if let Ok(output) = &outcome {
+        check_json(what, output).map_err(|text| Failure::new(FailureKind::Rejected, invalid_json, text))?;
+    }
+    outcome
 }
 
 pub fn instant(at: Timestamp) -> types::Instant {

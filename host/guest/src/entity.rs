@@ -225,7 +225,11 @@ pub async fn perform(
     }
     .await;
     let outcome = match result {
-        Ok(outcome) => checked(limits, &operation, outcome.map_err(convert::failure_from_guest)),
+        Ok(outcome) => {
+            let what = format_args!("what operation `{operation}` gave");
+            let outcome = outcome.map_err(convert::failure_from_guest);
+            convert::checked_outcome(limits, what, "entity.invalid-json", outcome)
+        }
         Err(error) => Err(failed(trap::classify(&error, log.last_panic().as_deref(), running))),
     };
     let state = store.into_data();
@@ -273,19 +277,6 @@ fn store(
         Err(Stop::Limit(LimitExceeded { name: "cpu-per-turn-ms".to_owned(), what, found, limit: limit_ms }).into())
     });
     store
-}
-
-fn checked(limits: &Limits, operation: &str, outcome: Outcome) -> Outcome {
-    let what = format_args!("what operation `{operation}` gave");
-    let bytes = outcome.as_ref().map_or_else(Failure::len_bytes, String::len);
-    if let Err(limit) = limits.check_payload(what, bytes) {
-        return Err(Failure::new(FailureKind::Rejected, &limit.code(), limit.to_string()));
-    }
-    if let Ok(output) = &outcome {
-        let invalid = |text| Failure::new(FailureKind::Rejected, "entity.invalid-json", text);
-        convert::check_json(what, output).map_err(invalid)?;
-    }
-    outcome
 }
 
 fn failed(stopped: Stopped) -> Failure {

@@ -219,24 +219,14 @@ impl Catalog {
         })
     }
 
-    /// The component of the newest deployment that offers an activity.
-    fn offering(&self, name: &str) -> Option<Digest> {
-        let offers = |row: &&DeploymentRow| row.activities.iter().any(|offered| offered == name);
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
-        rows.iter().filter(offers).max_by_key(|row| row.order).map(|row| row.digest)
-    }
-
-    /// The newest component that offers an activity, if it need not be compiled or read first.
-    pub fn loaded_activity(&self, name: &str) -> Option<ActivityComponent> {
-        match self.slot(self.offering(name)?).get() {
-            Some(Component::Activity(activity)) => Some(activity.clone()),
-            _ => None,
-        }
-    }
-
     /// The newest component that offers an activity.
     pub async fn activity(&self, name: &str) -> Result<Option<ActivityComponent>, RuntimeError> {
-        let Some(digest) = self.offering(name) else { return Ok(None) };
+        let offers = |row: &&DeploymentRow| row.activities.iter().any(|offered| offered == name);
+        let digest = {
+            let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner);
+            rows.iter().filter(offers).max_by_key(|row| row.order).map(|row| row.digest)
+        };
+        let Some(digest) = digest else { return Ok(None) };
         match self.component(digest).await? {
             Component::Activity(activity) => Ok(Some(activity)),
             Component::Workflow(_) | Component::Entity(_) => Ok(None),
@@ -282,13 +272,17 @@ impl Catalog {
 
     async fn component(&self, digest: Digest) -> Result<Component, RuntimeError> {
         let slot = self.slot(digest);
+        if let Some(component) = slot.get() {
+            return Ok(component.clone());
+        }
         let load = || async {
             let store = self.store.clone();
             let bytes = blocking(move || store.blob(digest)).await??;
             let bytes = bytes.ok_or_else(|| removed(digest))?;
             self.compile(bytes).await.map(|(component, _)| component)
         };
-        slot.get_or_try_init(load).await.cloned()
+        // Boxed, as it is rare: the futures of those who ask are to stay small.
+        Box::pin(slot.get_or_try_init(load)).await.cloned()
     }
 }
 

@@ -141,11 +141,9 @@ impl std::fmt::Debug for End {
 #[derive(Debug)]
 pub struct WatchedRun {
     pub(crate) id: String,
-    /// The first run whose end is meant.
-    pub(crate) run: RunNumber,
     pub(crate) end: End,
-    /// The watch may have begun after the end.
-    pub(crate) may_have_ended: bool,
+    /// The run that began after the watch; none: whichever is there, which may have ended before.
+    pub(crate) begun: Option<RunNumber>,
 }
 
 #[cfg(test)]

@@ -115,8 +115,7 @@ impl Runtime {
     pub async fn start_watched(&self, request: StartRequest) -> Result<(StartReply, WatchedRun), RuntimeError> {
         let (reply, end) = self.start_as(request, true).await?;
         let watched = match end.filter(|_| reply.created) {
-            Some(end) => WatchedRun { id: reply.id.clone(), run: reply.run, end, may_have_ended: false },
-            // It has been there before, and may have ended before it was watched.
+            Some(end) => WatchedRun { id: reply.id.clone(), end, begun: Some(reply.run) },
             None => self.watch_result(&reply.id),
         };
         Ok((reply, watched))
@@ -230,15 +229,13 @@ impl Runtime {
         })
     }
 
-    /// How an instance stands, as soon as it has ended, at the latest after `patience`.
-    pub async fn result(&self, id: &str, patience: Duration) -> Result<InstanceResult, RuntimeError> {
-        self.result_of(&mut self.watch_result(id), patience).await
-    }
-
     /// Watches for the end of an instance, for [`Runtime::result_of`].
     pub fn watch_result(&self, id: &str) -> WatchedRun {
-        let end = self.instances.watchers.watch_end(identity::instance_key(id));
-        WatchedRun { id: id.to_owned(), run: RunNumber::FIRST, end, may_have_ended: true }
+        WatchedRun { id: id.to_owned(), end: self.watch_end(id), begun: None }
+    }
+
+    pub(crate) fn watch_end(&self, id: &str) -> End {
+        self.instances.watchers.watch_end(identity::instance_key(id))
     }
 
     /// How an instance that is watched stands, as soon as it has ended, at the latest after `patience`.
@@ -247,14 +244,14 @@ impl Runtime {
         watched: &mut WatchedRun,
         patience: Duration,
     ) -> Result<InstanceResult, RuntimeError> {
-        let WatchedRun { id, run, end, may_have_ended } = watched;
-        if *may_have_ended {
+        let WatchedRun { id, end, begun } = watched;
+        if begun.is_none() {
             let (key, row) = self.row(id)?;
             if row.state.is_closed() {
                 return self.recorded_result(key, row);
             }
         }
-        if let Ok(result) = tokio::time::timeout(patience, end.result(*run)).await {
+        if let Ok(result) = tokio::time::timeout(patience, end.result(begun.unwrap_or(RunNumber::FIRST))).await {
             return Ok((*result).clone());
         }
         let (key, row) = self.row(id)?;

@@ -364,11 +364,7 @@ async fn run(
         let client = &instances.workers.client;
         return Box::pin(run_http_activity(client, input, &request.idempotency_key)).await;
     }
-    let component = match instances.catalog.loaded_activity(name) {
-        Some(component) => Ok(Some(component)),
-        None => Box::pin(instances.catalog.activity(name)).await,
-    };
-    match component {
+    match instances.catalog.activity(name).await {
         Ok(Some(component)) => instances.catalog.activity_host().run(&component, name, input, request, log).await,
         Ok(None) => Err(not_offered(name)),
         Err(error) => {

@@ -54,8 +54,8 @@ async fn turns(places: &Places, directory: &Path, steps: u64) -> anyhow::Result<
     }
     let input = format!(r#"{{"steps":{steps}}}"#);
     let request = StartRequest { workflow: "bench".to_owned(), input, ..StartRequest::default() };
-    let started = runtime.start(request).await?;
-    let result = runtime.result(&started.id, LIMIT).await?;
+    let (_, mut watched) = runtime.start_watched(request).await?;
+    let result = runtime.result_of(&mut watched, LIMIT).await?;
     match result.outcome {
         Some(Ok(output)) if output == steps.to_string() => {}
         other => bail!("the workflow should have given {steps}, but: {other:?}"),

@@ -6,8 +6,7 @@ use super::timing::{Timing, in_id};
 use crate::api::{ConflictPolicy, StartReply};
 use crate::clock;
 use crate::error::{ErrorKind, RuntimeError};
-use crate::follow::End;
-use crate::identity::{check_name, instance_key};
+use crate::identity::check_name;
 use crate::runtime::{Runtime, check_json, shortened};
 use rehydrate_core::{Nanos, Timestamp};
 use rehydrate_store::{ScheduleRow, ScheduleSpec, Store};
@@ -50,10 +49,6 @@ impl Runtime {
 
     pub(super) fn is_draining(&self) -> bool {
         self.instances().admission.is_draining()
-    }
-
-    pub(super) fn watch_end(&self, instance: &str) -> End {
-        self.instances().watchers.watch_end(instance_key(instance))
     }
 }
 
